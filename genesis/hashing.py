@@ -1,0 +1,17 @@
+"""The one hash: Keccak-256, as Ethereum uses it.
+
+Importing this module picks the C backend for every library that hashes through `eth_hash`
+(py-evm, eth-utils, trie): it is about four times faster than the default one.
+"""
+
+import os
+
+os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
+
+from eth_hash.auto import keccak as _keccak
+
+
+def keccak256(data: bytes) -> bytes:
+    """The 32-byte Keccak-256 digest of `data` (Yellow Paper, KEC)."""
+    digest: bytes = _keccak(data)
+    return digest
