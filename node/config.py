@@ -1,0 +1,163 @@
+"""One configuration for every role: a TOML file, then the environment, then flags, each overriding the one before.
+
+Environment variables are `OPENLEDGER_` and the field's name in capitals, `__` between levels:
+`OPENLEDGER_DATA_DIR=/srv/ol`, `OPENLEDGER_PORTS__RPC=9545`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from openledger.node.errors import StartupError
+
+Role = Literal["dev", "sequencer", "validator", "full", "serving"]
+
+VALIDATOR_PORT_STEP = 10
+"""How far above the first node's ports `openledger dev` puts its validator's."""
+
+
+class Ports(BaseModel):
+    """TCP ports before `port_offset` is added."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rpc: int = Field(8545, ge=0, le=65535, description="L2 JSON-RPC, HTTP and WebSocket")
+    l1_rpc: int = Field(8546, ge=0, le=65535, description="JSON-RPC of the embedded L1 (dev only)")
+    api: int = Field(8080, ge=0, le=65535, description="inference API, Datanet API, health and web page")
+    da: int = Field(3100, ge=0, le=65535, description="EigenDA-compatible REST server (dev only)")
+    metrics: int = Field(7300, ge=0, le=65535, description="Prometheus metrics")
+    p2p: int = Field(9222, ge=0, le=65535, description="libp2p")
+
+    def shifted(self, offset: int) -> Ports:
+        """Every port moved by `offset`; 0 (any free port) stays 0.
+
+        Raises StartupError if a port would leave 1..65535.
+        """
+        moved = {name: port + offset if port else 0 for name, port in self.model_dump().items()}
+        for name, port in moved.items():
+            if port > 65535:
+                raise StartupError(f"port offset {offset} moves {name} to {port}, above 65535: use a smaller one")
+        return Ports(**moved)
+
+
+class EngineConfig(BaseModel):
+    """The serving engine's limits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    threads: int = Field(0, ge=0, description="CPU threads of the engine process; 0 means all cores")
+    max_batch: int = Field(16, ge=1, le=256, description="sequences decoded together")
+    max_context_tokens: int = Field(2048, ge=64, le=8192)
+    max_output_tokens: int = Field(512, ge=1, le=8192)
+
+
+class Config(BaseSettings):
+    """What a node is told. Paths may start with `~`; everything listens on loopback unless `host` says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OPENLEDGER_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    network: Literal["devnet", "testnet", "mainnet"] = "devnet"
+    role: Role = "dev"
+    data_dir: Path = Path("~/.openledger/devnet")
+    host: str = "127.0.0.1"
+    ports: Ports = Ports()
+    port_offset: int = Field(0, ge=0, le=50000)
+    cors_origins: tuple[str, ...] = ("*",)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    l1_rpc_url: str = Field("", description="JSON-RPC of the L1; empty means the embedded one")
+    da_url: str = Field("", description="EigenDA proxy; empty means the embedded server")
+    peers: tuple[str, ...] = Field((), description="multiaddresses of peers to dial")
+    network_file: Path | None = Field(
+        None, description="network.json of the chain to join; default DATA_DIR/network.json"
+    )
+
+    validator: bool = Field(True, description="`openledger dev` also runs a validator node in a process of its own")
+    serving: bool = Field(True, description="run the inference engine and its API")
+    engine: EngineConfig = EngineConfig()
+    sequencer_key: str = Field(
+        "", repr=False, description="hex private key that signs gossiped blocks; dev has its own"
+    )
+    batcher_key: str = Field("", repr=False)
+    provider_key: str = Field("", repr=False, description="hex private key that signs receipts and settles")
+    settle_interval_s: float = Field(20.0, gt=0, description="how often unpacked receipts are settled")
+
+    @property
+    def listening(self) -> Ports:
+        """The ports this node really binds."""
+        return self.ports.shifted(self.port_offset)
+
+    @property
+    def folder(self) -> Path:
+        """The data folder, absolute."""
+        return self.data_dir.expanduser().resolve()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where a node's services answer, as URLs."""
+
+    rpc: str
+    api: str
+    l1_rpc: str
+    da: str
+
+    @classmethod
+    def of(cls, config: Config) -> Endpoints:
+        host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host
+        ports = config.listening
+        return cls(
+            rpc=f"http://{host}:{ports.rpc}",
+            api=f"http://{host}:{ports.api}",
+            l1_rpc=config.l1_rpc_url or f"http://{host}:{ports.l1_rpc}",
+            da=config.da_url or f"http://{host}:{ports.da}",
+        )
+
+
+def load_config(file: Path | None = None, **flags: Any) -> Config:
+    """The configuration from `file`, the environment and `flags` (a flag that is None was not given).
+
+    Raises StartupError naming each bad setting.
+    """
+    if file is not None and not file.is_file():
+        raise StartupError(f"there is no configuration file {file}: check --config, or leave it out for the defaults")
+
+    class FromFile(Config):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        loaded = FromFile(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise StartupError(f"bad configuration: {wrong}") from error
+    except ValueError as error:  # malformed TOML
+        raise StartupError(f"{file} is not valid TOML: {error}") from error
+    return loaded
