@@ -9,8 +9,9 @@ that fails later is restarted with a growing pause, and the node stays up.
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 import trio
@@ -24,7 +25,11 @@ LONGEST_PAUSE_S = 30.0
 CALM_AFTER_S = 60.0
 """A service that ran this long before failing starts again with the first pause."""
 
-Run = Callable[["trio.TaskStatus[None]"], Awaitable[None]]
+
+class Run(Protocol):
+    """The body of a service."""
+
+    async def __call__(self, *, task_status: trio.TaskStatus[None]) -> None: ...
 
 
 def _nothing_wrong() -> str | None:

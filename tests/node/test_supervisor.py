@@ -13,7 +13,7 @@ async def test_services_start_in_order_each_after_the_one_before_is_ready() -> N
     order: list[str] = []
 
     def service(name: str) -> Service:
-        async def run(task_status: "trio.TaskStatus[None]") -> None:
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
             order.append(f"{name} begins")
             await trio.lowlevel.checkpoint()
             order.append(f"{name} ready")
@@ -35,7 +35,7 @@ async def test_a_service_that_fails_is_restarted_and_not_ready_meanwhile(
 ) -> None:
     runs = 0
 
-    async def run(task_status: "trio.TaskStatus[None]") -> None:
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
         nonlocal runs
         runs += 1
         task_status.started()
@@ -58,7 +58,7 @@ async def test_a_service_that_fails_is_restarted_and_not_ready_meanwhile(
 
 
 async def test_a_setting_that_cannot_work_stops_the_node_with_its_message() -> None:
-    async def run(task_status: "trio.TaskStatus[None]") -> None:
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
         raise StartupError("port 8545 is in use")
 
     with pytest.RaisesGroup(StartupError, flatten_subgroups=True, match=None):
@@ -66,7 +66,7 @@ async def test_a_setting_that_cannot_work_stops_the_node_with_its_message() -> N
 
 
 async def test_a_probe_says_what_a_started_service_waits_for() -> None:
-    async def run(task_status: "trio.TaskStatus[None]") -> None:
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         await trio.sleep_forever()
 
