@@ -1,0 +1,55 @@
+"""The `openledger` command: puts its subcommands together and prints errors meant for people without a traceback."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed_version
+
+import typer
+from rich.console import Console
+
+from openledger.node.cli import accounts, config, dev, health, node
+from openledger.node.errors import StartupError, UserError
+from openledger.node.rpc_client import RpcError, RpcUnavailable
+
+app = typer.Typer(
+    name="openledger",
+    help="A rollup node for Openledger: chain, inference, attribution and payouts that anyone can recompute bit for bit.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    epilog="Begin with `openledger dev`, then in a second terminal `openledger quickstart`.",
+)
+
+app.command("dev")(dev.dev)
+app.command("node")(node.node)
+app.command("accounts")(accounts.accounts)
+app.command("health")(health.health)
+app.add_typer(config.app, name="config")
+
+
+@app.command()
+def version() -> None:
+    """Print the installed version. Example: `openledger version`"""
+    print(installed_version("openledger-node"))
+
+
+def _said(error: BaseException) -> BaseException | None:
+    """The error meant for a person inside `error`, which may be a group; None where there is none."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _said(inner))), None)
+    return error if isinstance(error, StartupError | UserError | RpcError | RpcUnavailable) else None
+
+
+def main() -> None:
+    """Run the command line. Exit status 0 done, 1 the request failed, 2 it could not be started as asked."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BaseException as error:
+        said = _said(error)
+        if said is None:
+            raise
+        Console(stderr=True).print(f"[red]error:[/red] {said}", highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(said, StartupError) else 1)

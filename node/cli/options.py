@@ -1,0 +1,35 @@
+"""Options that several subcommands share, so that each is spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; environment and flags override it.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder for everything kept on disk. Default ~/.openledger/devnet.")
+]
+PortOffset = Annotated[int | None, typer.Option("--port-offset", min=0, help="Move every port by this much.")]
+Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. Default 127.0.0.1.")]
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
+LogFormat = Annotated[str | None, typer.Option("--log-format", help="console or json.")]
+NetworkFile = Annotated[
+    Path | None,
+    typer.Option("--network-file", help="network.json of the chain to join. Default DATA_DIR/network.json."),
+]
+RpcUrl = Annotated[
+    str | None,
+    typer.Option("--rpc", envvar="OPENLEDGER_RPC", help="JSON-RPC of the node to talk to.", show_default=False),
+]
+ApiUrl = Annotated[
+    str | None, typer.Option("--api", envvar="OPENLEDGER_API", help="API of the node to talk to.", show_default=False)
+]
+ClientPortOffset = Annotated[
+    int, typer.Option("--port-offset", envvar="OPENLEDGER_PORT_OFFSET", min=0, help="The running node's port offset.")
+]
+Account = Annotated[
+    int | None, typer.Option("--account", min=0, max=9, help="Sign as this development account (devnet only).")
+]
+KeyFile = Annotated[Path | None, typer.Option("--key-file", help="File with the signing private key as 64 hex digits.")]
