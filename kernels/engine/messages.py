@@ -1,0 +1,185 @@
+"""What crosses the edge between the node and its engine process: one msgspec struct per message.
+
+Every sampling parameter is an integer, so that two machines cannot read one number in two ways. The frames
+are those of `openledger.kernels.framing`.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from openledger.kernels.engine.config import EngineConfig
+
+StopReason = Literal["stop", "length"]
+"""`stop`: an end-of-turn token or a stop string. `length`: `max_tokens` or the context was full."""
+
+FailureCode = Literal[
+    "prompt_too_long",
+    "bad_request",
+    "adapter_refused",
+    "numeric_fault",
+    "overloaded",
+    "cancelled",
+    "engine_died",
+    "engine_unavailable",
+]
+
+
+class Adapter(msgspec.Struct, frozen=True):
+    """A LoRA adapter on this machine's disk: a folder in PEFT's layout and the digest it must have.
+
+    `digest` is `adapters.adapter_digest` of the folder (32 bytes); empty accepts whatever is there.
+    """
+
+    path: str
+    digest: bytes = b""
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is drawn. `temperature_milli` 0 is greedy; `top_k` 0, `top_p_ppm` 1,000,000 and
+    `min_p_ppm` 0 leave the distribution as it is."""
+
+    temperature_milli: int = 0
+    top_k: int = 0
+    top_p_ppm: int = 1_000_000
+    min_p_ppm: int = 0
+
+    def check(self) -> None:
+        """Raises `ValueError` naming the parameter that is out of range."""
+        for name, low, high in (
+            ("temperature_milli", 0, 100_000),
+            ("top_k", 0, 2**31 - 1),
+            ("top_p_ppm", 1, 1_000_000),
+            ("min_p_ppm", 0, 1_000_000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+
+
+class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer a prompt. `stop_tokens` None means the model's own end-of-turn tokens.
+
+    `seed` and `request_hash` are 32 bytes: the first keys the sampling, the second the fingerprint.
+    """
+
+    request_id: str
+    prompt_tokens: list[int]
+    max_tokens: int
+    adapters: list[Adapter] = []
+    sampling: Sampling = Sampling()
+    seed: bytes = bytes(32)
+    request_hash: bytes = bytes(32)
+    stop: list[str] = []
+    stop_tokens: list[int] | None = None
+
+
+class Verify(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Re-check an answer: the same request, and what it is claimed to have given."""
+
+    request_id: str
+    prompt_tokens: list[int]
+    max_tokens: int
+    output_tokens: list[int]
+    stop_reason: StopReason
+    fingerprint: bytes
+    adapters: list[Adapter] = []
+    sampling: Sampling = Sampling()
+    seed: bytes = bytes(32)
+    request_hash: bytes = bytes(32)
+    stop: list[str] = []
+    stop_tokens: list[int] | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """Stop working on a request. It ends with `Failed(code="cancelled")` unless it was already over."""
+
+    request_id: str
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """The first message to the worker."""
+
+    config: EngineConfig
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """Start-up, for people: what is being done and how far it is (0 to 1)."""
+
+    stage: str
+    fraction: float
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The engine takes requests. The roots are what a release commits to."""
+
+    model: str
+    weights_root: bytes
+    tokenizer_hash: bytes
+    template_hash: bytes
+    tables_root: bytes
+    vocabulary: int
+    max_context: int
+    numerics: str
+    linear: str
+    threads: int
+
+
+class Unusable(msgspec.Struct, frozen=True, tag=True):
+    """The engine cannot start, and trying again changes nothing: `message` says what to do."""
+
+    code: str
+    message: str
+
+
+class Token(msgspec.Struct, frozen=True, tag=True):
+    """One generated token. `text` is what can be shown now: whole characters, never part of a stop string."""
+
+    request_id: str
+    token: int
+    text: str
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A request is complete. `text` is the whole answer (without a stop string); `output_tokens` all tokens
+    that were sampled, the stopping one included."""
+
+    request_id: str
+    stop_reason: StopReason
+    output_tokens: list[int]
+    text: str
+    fingerprint: bytes
+    prompt_tokens: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """A request ended without a result; nothing is owed for it."""
+
+    request_id: str
+    code: FailureCode
+    message: str
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The verdict on a `Verify`. `detail` names the first difference; `fingerprint` is what was recomputed."""
+
+    request_id: str
+    ok: bool
+    detail: str
+    fingerprint: bytes
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What the engine is doing; sent when it changes, at most about once a second."""
+
+    running: int
+    waiting: int
+    kv_tokens_used: int
+    kv_tokens: int
+    adapters_resident: int
+    prompt_tokens_total: int
+    generated_tokens_total: int
+
+
+ToWorker = Start | Generate | Verify | Cancel
+FromWorker = Progress | Ready | Unusable | Token | Finished | Failed | Verified | Load
