@@ -1,0 +1,250 @@
+"""Every error the execution client raises on purpose, in one place, because callers branch on them.
+
+Messages carry the offending value. Texts of transaction errors begin as geth writes them: wallets and
+libraries match on those words.
+"""
+
+from __future__ import annotations
+
+
+class ExecutionError(Exception):
+    """Anything this package raises on purpose."""
+
+
+# --- opening a data folder -------------------------------------------------------------------------
+
+
+class GenesisMismatch(ExecutionError):
+    """The data folder holds another chain than the one that was asked for."""
+
+
+class GenesisInvalid(ExecutionError):
+    """A genesis no chain can start from under its rules."""
+
+
+class DatabaseLocked(ExecutionError):
+    """Another process has the data folder open."""
+
+
+class DatabaseCorrupt(ExecutionError):
+    """What is on disk is not what this program wrote."""
+
+
+# --- looking things up -----------------------------------------------------------------------------
+
+
+class UnknownBlock(ExecutionError):
+    """No block with this hash is stored."""
+
+
+class UnknownParent(ExecutionError):
+    """The parent of the block to build or import is not stored: fetch it first."""
+
+
+class StateUnavailable(ExecutionError):
+    """The state of this block is not stored."""
+
+
+# --- transactions ----------------------------------------------------------------------------------
+
+
+class InvalidTransaction(ExecutionError):
+    """A transaction that no block may contain, or not now. `code` is a stable word for programs."""
+
+    code = "invalid_transaction"
+
+
+class UndecodableTransaction(InvalidTransaction):
+    """Bytes that are not a transaction."""
+
+    code = "undecodable"
+
+
+class UnsupportedTransactionType(InvalidTransaction):
+    """A transaction type that this chain's rules do not know or do not take from users."""
+
+    code = "unsupported_type"
+
+
+class InvalidSignature(InvalidTransaction):
+    """A signature out of range, with a high s (EIP-2), or from which no sender can be recovered."""
+
+    code = "invalid_signature"
+
+
+class WrongChainId(InvalidTransaction):
+    """Signed for another chain (EIP-155)."""
+
+    code = "wrong_chain_id"
+
+
+class NonceTooLow(InvalidTransaction):
+    code = "nonce_too_low"
+
+
+class NonceTooHigh(InvalidTransaction):
+    code = "nonce_too_high"
+
+
+class NonceOverflow(InvalidTransaction):
+    """The sender's nonce has reached its end (EIP-2681)."""
+
+    code = "nonce_overflow"
+
+
+class SenderNotEOA(InvalidTransaction):
+    """The sender has code that is not a delegation (EIP-3607, EIP-7702)."""
+
+    code = "sender_not_eoa"
+
+
+class InsufficientFunds(InvalidTransaction):
+    """Balance below the most the transaction may cost, the L1 and operator fees included."""
+
+    code = "insufficient_funds"
+
+
+class IntrinsicGasTooLow(InvalidTransaction):
+    """Gas limit below what the transaction costs before its first opcode (EIP-2028, 2930, 3860, 7702)."""
+
+    code = "intrinsic_gas"
+
+
+class FloorGasTooLow(IntrinsicGasTooLow):
+    """Gas limit below the calldata floor (EIP-7623)."""
+
+    code = "floor_gas"
+
+
+class FeeCapTooLow(InvalidTransaction):
+    """maxFeePerGas below the block's base fee (EIP-1559)."""
+
+    code = "fee_cap_too_low"
+
+
+class TipAboveFeeCap(InvalidTransaction):
+    """maxPriorityFeePerGas above maxFeePerGas (EIP-1559)."""
+
+    code = "tip_above_fee_cap"
+
+
+class InitCodeTooLarge(InvalidTransaction):
+    """Creation code above 49,152 bytes (EIP-3860)."""
+
+    code = "init_code_too_large"
+
+
+class InvalidBlobTransaction(InvalidTransaction):
+    """A blob transaction that breaks EIP-4844."""
+
+    code = "invalid_blob_transaction"
+
+
+class InvalidSetCodeTransaction(InvalidTransaction):
+    """A set-code transaction that breaks EIP-7702: no recipient or no authorizations."""
+
+    code = "invalid_set_code_transaction"
+
+
+class GasLimitReached(InvalidTransaction):
+    """The transaction's gas does not fit into what is left of the block's."""
+
+    code = "gas_limit_reached"
+
+
+# --- the transaction pool --------------------------------------------------------------------------
+
+
+class PoolRejection(InvalidTransaction):
+    """A transaction that may be valid but that this pool does not take."""
+
+    code = "pool_rejection"
+
+
+class AlreadyKnown(PoolRejection):
+    code = "already_known"
+
+
+class ReplacementUnderpriced(PoolRejection):
+    code = "replacement_underpriced"
+
+
+class Underpriced(PoolRejection):
+    code = "underpriced"
+
+
+class ExceedsBlockGasLimit(PoolRejection):
+    code = "exceeds_block_gas_limit"
+
+
+class OversizedData(PoolRejection):
+    code = "oversized_data"
+
+
+class AccountLimitExceeded(PoolRejection):
+    code = "account_limit_exceeded"
+
+
+class PoolFull(PoolRejection):
+    code = "pool_full"
+
+
+# --- blocks ----------------------------------------------------------------------------------------
+
+
+class InvalidBlock(ExecutionError):
+    """A block that breaks a rule; the message names the rule and the value that broke it."""
+
+
+class UndecodableBlock(InvalidBlock):
+    """Bytes that are not a block."""
+
+
+class InvalidAttributes(InvalidBlock):
+    """Payload attributes no block can be built from."""
+
+
+class InvalidBlockTransaction(InvalidBlock):
+    """A block with a transaction that may not be there. `index` is its place, `reason` the error."""
+
+    def __init__(self, index: int, tx_hash: bytes, reason: InvalidTransaction) -> None:
+        super().__init__(f"transaction {index} (0x{tx_hash.hex()}): {reason}")
+        self.index = index
+        self.tx_hash = tx_hash
+        self.reason = reason
+
+
+class HeaderFieldMismatch(InvalidBlock):
+    """A header field that differs from what the rules or the execution give."""
+
+    def __init__(self, field: str, actual: object, expected: object) -> None:
+        def show(value: object) -> object:
+            return f"0x{value.hex()}" if isinstance(value, bytes) else value
+
+        super().__init__(f"header field {field} is {show(actual)}, expected {show(expected)}")
+        self.field = field
+        self.actual = actual
+        self.expected = expected
+
+
+class SystemContractFailed(InvalidBlock):
+    """A system contract is missing or its call failed (EIP-7002, EIP-7251)."""
+
+
+# --- calls -----------------------------------------------------------------------------------------
+
+
+class CallError(ExecutionError):
+    """A call that could not be made at all."""
+
+
+class CallTimeout(CallError):
+    """The call took longer than its time limit."""
+
+
+class EstimationFailed(CallError):
+    """No gas limit lets the transaction succeed. `output` is the revert data, empty if there is none."""
+
+    def __init__(self, message: str, output: bytes = b"") -> None:
+        super().__init__(message)
+        self.output = output

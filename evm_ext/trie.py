@@ -1,0 +1,399 @@
+"""Merkle-Patricia tries: lookups, batched updates, bulk roots of ordered lists, and proofs.
+
+Updates are collected on decoded nodes and every changed node is encoded and hashed once, at `commit`:
+that is what makes a block's state root cheap. Paths are strings of hex digits, one per nibble.
+Source: Yellow Paper, appendix D. The tests compare with the `trie` library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, TypeAlias
+
+from openledger.evm_ext import encoding
+from openledger.evm_ext.encoding import EMPTY_STRING, encode_bytes, encode_sequence, encode_uint
+from openledger.genesis.hashing import keccak256
+
+EMPTY_ROOT = keccak256(EMPTY_STRING)
+
+NodeSource: TypeAlias = Callable[[bytes], "bytes | None"]
+"""Gives the encoding of the node with a hash, None if it is not stored."""
+
+
+class MissingTrieNode(Exception):
+    """A node that the trie refers to is not stored: the database lacks part of this state."""
+
+    def __init__(self, node_hash: bytes) -> None:
+        super().__init__(f"trie node 0x{node_hash.hex()} is not stored")
+        self.node_hash = node_hash
+
+
+class Trie:
+    """One trie, read from `source` and changed in memory until `commit`.
+
+    Keys are used as they are (callers hash them); values are non-empty bytes. Not safe for concurrent
+    use. `cache` holds decoded nodes by hash and may be shared between tries and threads.
+    """
+
+    def __init__(self, source: NodeSource, root: bytes, cache: MutableMapping[bytes, Any] | None = None) -> None:
+        self._source = source
+        self._cache: MutableMapping[bytes, Any] = {} if cache is None else cache
+        self._root: Any = None if root == EMPTY_ROOT else root
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, None if it has none. Sees updates that are not committed."""
+        node = self._root
+        path = key.hex()
+        while node is not None:
+            if type(node) is bytes:
+                return lookup(self._source, self._cache, node, path)
+            if type(node) is _Leaf:
+                return node.value if node.path == path else None
+            if type(node) is _Extension:
+                if not path.startswith(node.path):
+                    return None
+                path = path[len(node.path) :]
+                node = node.child
+            elif type(node) is _Branch:
+                if not path:
+                    return node.value or None
+                node = node.children[int(path[0], 16)]
+                path = path[1:]
+            else:
+                return _lookup_item(self._source, self._cache, node, path)
+        return None
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Give a key a value; empty bytes delete it."""
+        if value:
+            self._root = self._insert(self._root, key.hex(), value)
+        else:
+            self.delete(key)
+
+    def delete(self, key: bytes) -> None:
+        """Take a key away; a key that has no value is left alone."""
+        self._root = self._remove(self._root, key.hex())
+
+    def commit(self, nodes: MutableMapping[bytes, bytes]) -> bytes:
+        """The root after all updates. Every changed node of 32 bytes or more goes to `nodes` by its hash."""
+        root = self._root
+        if root is None:
+            return EMPTY_ROOT
+        if type(root) is bytes:
+            return root
+        encoded = self._encode(root, nodes)
+        digest = keccak256(encoded)
+        nodes[digest] = encoded
+        self._root = digest
+        return digest
+
+    def proof(self, key: bytes) -> list[bytes]:
+        """Encoded nodes from the root towards the key, for a committed trie (EIP-1186); embedded nodes
+        are inside their parents. Proves absence too. Empty for the empty trie."""
+        if self._root is None:
+            return []
+        path = key.hex()
+        proof: list[bytes] = []
+        reference: Any = self._root
+        while True:
+            if type(reference) is bytes:
+                raw = self._source(reference)
+                if raw is None:
+                    raise MissingTrieNode(reference)
+                proof.append(raw)
+                item: Any = encoding.decode_list(raw)
+            else:
+                item = reference
+            if len(item) == 17:
+                if not path or not item[int(path[0], 16)]:
+                    return proof
+                reference, path = item[int(path[0], 16)], path[1:]
+                continue
+            prefix, is_leaf = _decode_path(item[0])
+            if is_leaf or not path.startswith(prefix):
+                return proof
+            reference, path = item[1], path[len(prefix) :]
+
+    # --- updates on decoded nodes -------------------------------------------------------------------
+
+    def _resolve(self, node: Any) -> Any:
+        """A node that may be changed, from a hash, a decoded item or a node."""
+        if type(node) is bytes:
+            return _node_from_item(_load(self._source, self._cache, node))
+        if type(node) is list:
+            return _node_from_item(node)
+        return node
+
+    def _insert(self, node: Any, path: str, value: bytes) -> Any:
+        if node is None:
+            return _Leaf(path, value)
+        node = self._resolve(node)
+        node.encoded = None
+        kind = type(node)
+        if kind is _Branch:
+            if not path:
+                node.value = value
+            else:
+                index = int(path[0], 16)
+                node.children[index] = self._insert(node.children[index], path[1:], value)
+            return node
+        own = node.path
+        if kind is _Leaf and own == path:
+            node.value = value
+            return node
+        shared = _shared_length(own, path)
+        if kind is _Extension and shared == len(own):
+            node.child = self._insert(node.child, path[shared:], value)
+            return node
+        branch = _Branch([None] * 16, b"")
+        if kind is _Leaf:
+            if shared == len(own):
+                branch.value = node.value
+            else:
+                branch.children[int(own[shared], 16)] = _Leaf(own[shared + 1 :], node.value)
+        else:
+            rest = own[shared + 1 :]
+            branch.children[int(own[shared], 16)] = _Extension(rest, node.child) if rest else node.child
+        if shared == len(path):
+            branch.value = value
+        else:
+            branch.children[int(path[shared], 16)] = _Leaf(path[shared + 1 :], value)
+        return _Extension(path[:shared], branch) if shared else branch
+
+    def _remove(self, node: Any, path: str) -> Any:
+        if node is None:
+            return None
+        original = node
+        node = self._resolve(node)
+        kind = type(node)
+        if kind is _Leaf:
+            return None if node.path == path else original
+        if kind is _Extension:
+            if not path.startswith(node.path):
+                return original
+            child = self._remove(node.child, path[len(node.path) :])
+            if child is node.child:
+                return original
+            node.encoded = None
+            node.child = child
+            return self._merge_extension(node)
+        if not path:
+            if not node.value:
+                return original
+            node.value = b""
+        else:
+            index = int(path[0], 16)
+            child = node.children[index]
+            changed = self._remove(child, path[1:])
+            if changed is child and _unchanged(changed):
+                return original
+            node.children[index] = changed
+        node.encoded = None
+        return self._collapse_branch(node)
+
+    def _collapse_branch(self, branch: _Branch) -> Any:
+        present = [index for index, child in enumerate(branch.children) if child is not None]
+        if len(present) + bool(branch.value) > 1:
+            return branch
+        if not present:
+            return _Leaf("", branch.value) if branch.value else None
+        index = present[0]
+        return self._merge_extension(_Extension(f"{index:x}", branch.children[index]))
+
+    def _merge_extension(self, extension: _Extension) -> Any:
+        """An extension whose child was changed: joined with a leaf or an extension below it."""
+        if extension.child is None:
+            return None
+        child = self._resolve(extension.child)
+        if type(child) is _Branch:
+            extension.child = child if type(extension.child) is not bytes else extension.child
+            return extension
+        if type(child) is _Leaf:
+            return _Leaf(extension.path + child.path, child.value)
+        return _Extension(extension.path + child.path, child.child)
+
+    # --- encoding -----------------------------------------------------------------------------------
+
+    def _reference(self, node: Any, nodes: MutableMapping[bytes, bytes]) -> bytes:
+        if node is None:
+            return EMPTY_STRING
+        if type(node) is bytes:
+            return b"\xa0" + node
+        if type(node) is list:
+            return encoding.encode(node)
+        if node.encoded is not None:
+            reference: bytes = node.encoded
+            return reference
+        encoded = self._encode(node, nodes)
+        if len(encoded) >= 32:
+            digest = keccak256(encoded)
+            nodes[digest] = encoded
+            encoded = b"\xa0" + digest
+        node.encoded = encoded
+        return encoded
+
+    def _encode(self, node: Any, nodes: MutableMapping[bytes, bytes]) -> bytes:
+        kind = type(node)
+        if kind is list:
+            return encoding.encode(node)
+        if kind is _Leaf:
+            return encode_sequence((encode_bytes(_encode_path(node.path, True)), encode_bytes(node.value)))
+        if kind is _Extension:
+            return encode_sequence((encode_bytes(_encode_path(node.path, False)), self._reference(node.child, nodes)))
+        parts = [self._reference(child, nodes) for child in node.children]
+        parts.append(encode_bytes(node.value))
+        return encode_sequence(parts)
+
+
+class _Leaf:
+    __slots__ = ("encoded", "path", "value")
+
+    def __init__(self, path: str, value: bytes) -> None:
+        self.path = path
+        self.value = value
+        self.encoded: bytes | None = None
+
+
+class _Extension:
+    __slots__ = ("child", "encoded", "path")
+
+    def __init__(self, path: str, child: Any) -> None:
+        self.path = path
+        self.child = child
+        self.encoded: bytes | None = None
+
+
+class _Branch:
+    __slots__ = ("children", "encoded", "value")
+
+    def __init__(self, children: list[Any], value: bytes) -> None:
+        self.children = children
+        self.value = value
+        self.encoded: bytes | None = None
+
+
+def lookup(source: NodeSource, cache: MutableMapping[bytes, Any], root: bytes, path: str) -> bytes | None:
+    """The value at `path` (hex digits) below a stored root; None if there is none.
+
+    Raises `MissingTrieNode`. Touches only `source` and `cache`, so any thread may call it."""
+    if root == EMPTY_ROOT:
+        return None
+    return _lookup_item(source, cache, _load(source, cache, root), path)
+
+
+def _lookup_item(source: NodeSource, cache: MutableMapping[bytes, Any], item: Any, path: str) -> bytes | None:
+    position = 0
+    while True:
+        if len(item) == 17:
+            if position == len(path):
+                return item[16] or None
+            child = item[int(path[position], 16)]
+            position += 1
+        else:
+            prefix, is_leaf = _decode_path(item[0])
+            if is_leaf:
+                return item[1] if path[position:] == prefix else None
+            if not path.startswith(prefix, position):
+                return None
+            position += len(prefix)
+            child = item[1]
+        if not child:
+            return None
+        item = _load(source, cache, child) if type(child) is bytes else child
+
+
+def _load(source: NodeSource, cache: MutableMapping[bytes, Any], node_hash: bytes) -> Any:
+    item = cache.get(node_hash)
+    if item is None:
+        raw = source(node_hash)
+        if raw is None:
+            raise MissingTrieNode(node_hash)
+        item = encoding.decode(raw)
+        cache[node_hash] = item
+    return item
+
+
+def _node_from_item(item: Any) -> _Leaf | _Extension | _Branch:
+    if len(item) == 17:
+        return _Branch([child or None for child in item[:16]], item[16])
+    path, is_leaf = _decode_path(item[0])
+    return _Leaf(path, item[1]) if is_leaf else _Extension(path, item[1])
+
+
+def _unchanged(node: Any) -> bool:
+    """Whether a child that came back as the same object cannot have been changed in place."""
+    return node is None or type(node) in (bytes, list) or node.encoded is not None
+
+
+def _shared_length(left: str, right: str) -> int:
+    limit = min(len(left), len(right))
+    length = 0
+    while length < limit and left[length] == right[length]:
+        length += 1
+    return length
+
+
+def _encode_path(path: str, is_leaf: bool) -> bytes:
+    """Hex-prefix encoding."""
+    if len(path) & 1:
+        return bytes.fromhex(("3" if is_leaf else "1") + path)
+    return bytes.fromhex(("20" if is_leaf else "00") + path)
+
+
+def _decode_path(encoded: bytes) -> tuple[str, bool]:
+    digits = encoded.hex()
+    flag = int(digits[0], 16)
+    return digits[1:] if flag & 1 else digits[2:], bool(flag & 2)
+
+
+# --- roots of lists -----------------------------------------------------------------------------------
+
+
+def ordered_root(values: Sequence[bytes]) -> bytes:
+    """Root of the trie from rlp(index) to the values: transactions, receipts, withdrawals."""
+    if not values:
+        return EMPTY_ROOT
+    items = sorted((encode_uint(index).hex(), value) for index, value in enumerate(values))
+    return keccak256(_bulk_encode(items, 0, len(items), 0))
+
+
+def root_of(items: Mapping[bytes, bytes]) -> bytes:
+    """Root of the trie with exactly these keys and (non-empty) values."""
+    if not items:
+        return EMPTY_ROOT
+    pairs = sorted((key.hex(), value) for key, value in items.items())
+    return keccak256(_bulk_encode(pairs, 0, len(pairs), 0))
+
+
+def _bulk_encode(items: list[tuple[str, bytes]], low: int, high: int, depth: int) -> bytes:
+    """The node over sorted items[low:high], which share their first `depth` digits."""
+    first, value = items[low]
+    if high - low == 1:
+        return encode_sequence((encode_bytes(_encode_path(first[depth:], True)), encode_bytes(value)))
+    last = items[high - 1][0]
+    shared = depth + _shared_length(first[depth:], last[depth:])
+    if shared > depth:
+        return encode_sequence(
+            (
+                encode_bytes(_encode_path(first[depth:shared], False)),
+                _bulk_reference(items, low, high, shared),
+            )
+        )
+    parts = [EMPTY_STRING] * 17
+    start = low
+    if len(first) == depth:
+        parts[16] = encode_bytes(value)
+        start += 1
+    while start < high:
+        digit = items[start][0][depth]
+        stop = start + 1
+        while stop < high and items[stop][0][depth] == digit:
+            stop += 1
+        parts[int(digit, 16)] = _bulk_reference(items, start, stop, depth + 1)
+        start = stop
+    return encode_sequence(parts)
+
+
+def _bulk_reference(items: list[tuple[str, bytes]], low: int, high: int, depth: int) -> bytes:
+    encoded = _bulk_encode(items, low, high, depth)
+    return encoded if len(encoded) < 32 else b"\xa0" + keccak256(encoded)
