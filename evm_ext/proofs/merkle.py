@@ -189,6 +189,11 @@ class DomainTree:
     def root(self) -> bytes:
         return self._levels[-1]
 
+    @property
+    def zero(self) -> bytes:
+        """The root of a tree of this height with nothing in it but zero leaves."""
+        return self._zeros[-1]
+
     def hash_at(self, level: int, index: int) -> bytes:
         """The node `index` of `level` (0 = leaves), padding included."""
         at = self._levels[level][32 * index : 32 * index + 32]
