@@ -1,11 +1,14 @@
 """Compiled contracts, as committed under artifacts/ by `python -m openledger.genesis.build`."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+from openledger.genesis.storage import string_words
 
 ARTIFACTS_FOLDER: Final = Path(__file__).parent / "artifacts"
 
@@ -49,6 +52,28 @@ class Artifact:
                 return variable.slot
         raise KeyError(f"{self.name} has no state variable {label}")
 
+    def storage(self, **values: int | bytes | str) -> dict[int, int]:
+        """Slots and words that hold the named state variables, packed as solc packs them.
+
+        Integers and bytes (addresses, fixed bytes) go to the variable's place in its slot, text becomes a
+        `string`. Mappings and arrays are not values: see `openledger.genesis.storage`. Zero words are left out.
+        Raises KeyError for an unknown variable and ValueError for a value that does not fit.
+        """
+        layout = {variable.label: variable for variable in self.storage_layout}
+        words: dict[int, int] = {}
+        for label, value in values.items():
+            if label not in layout:
+                raise KeyError(f"{self.name} has no state variable {label}")
+            variable = layout[label]
+            if isinstance(value, str):
+                words.update(string_words(variable.slot, value))
+                continue
+            number = value if isinstance(value, int) else int.from_bytes(value, "big")
+            if not 0 <= number < 1 << 8 * _value_bytes(variable):
+                raise ValueError(f"{self.name}.{label} is a {variable.type}, which cannot hold {value!r}")
+            words[variable.slot] = words.get(variable.slot, 0) | number << 8 * variable.offset
+        return {slot: word for slot, word in words.items() if word}
+
     def with_immutables(self, **values: int | bytes) -> bytes:
         """The runtime code with each immutable set, as the constructor would have done.
 
@@ -62,6 +87,20 @@ class Artifact:
             for start in self.immutables[name]:
                 code[start : start + 32] = word
         return bytes(code)
+
+
+def _value_bytes(variable: StorageVariable) -> int:
+    """Bytes of a value type; a struct or an enumeration may take the rest of its first slot."""
+    kind = variable.type
+    if kind == "bool":
+        return 1
+    if kind.startswith(("address", "contract ")):
+        return 20
+    if match := re.fullmatch(r"u?int(\d+)", kind):
+        return int(match[1]) // 8
+    if match := re.fullmatch(r"bytes(\d+)", kind):
+        return int(match[1])
+    return 32 - variable.offset
 
 
 @cache

@@ -6,6 +6,7 @@ solc is pinned, the metadata that solc would append is off, and the JSON is writ
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,18 +19,34 @@ CONTRACTS_FOLDER: Final = Path(__file__).parent / "contracts"
 
 # Taken as built from @eth-optimism/contracts-bedrock; everything else is compiled from our sources.
 OP_CONTRACTS: Final = (
+    "Proxy",
+    "ProxyAdmin",
+    # on L2
+    "BaseFeeVault",
+    "L1FeeVault",
     "L2CrossDomainMessenger",
-    "L2StandardBridge",
     "L2ERC721Bridge",
+    "L2StandardBridge",
     "L2ToL1MessagePasser",
     "OptimismMintableERC20Factory",
     "OptimismMintableERC721Factory",
-    "Proxy",
-    "ProxyAdmin",
     "SequencerFeeVault",
-    "BaseFeeVault",
-    "L1FeeVault",
+    "WETH",
+    # on L1
+    "L1CrossDomainMessenger",
+    "L1ERC721Bridge",
+    "L1StandardBridge",
+    "L2OutputOracle",
+    "OptimismPortal",
+    "SuperchainConfig",
 )
+# Contracts that tools expect at one address on every chain, by their name in the OP package's Preinstalls library.
+PREINSTALLS: Final[Mapping[str, str]] = {
+    "Multicall3": "MultiCall3Code",
+    "DeterministicDeployer": "DeterministicDeploymentProxyCode",
+}
+
+_OP_PREINSTALLS: Final = "node_modules/@eth-optimism/contracts-bedrock/src/libraries/Preinstalls.sol"
 _OP_ARTIFACTS: Final = "node_modules/@eth-optimism/contracts-bedrock/forge-artifacts"
 
 SOLC_SETTINGS: Final[Mapping[str, Any]] = {
@@ -77,14 +94,16 @@ def build() -> dict[str, bytes]:
     if not (CONTRACTS_FOLDER / _OP_ARTIFACTS).is_dir():
         raise BuildFailed(f"run `npm ci` in {CONTRACTS_FOLDER} first")
     compiled = {name: _encode(value) for name, value in _compile().items()}
-    collected = {name: _encode(_collect(name)) for name in OP_CONTRACTS}
+    collected = {name: _encode(_collect(name)) for name in OP_CONTRACTS} | {
+        name: _encode(_collect_preinstall(constant)) for name, constant in PREINSTALLS.items()
+    }
     if both := compiled.keys() & collected.keys():
         raise BuildFailed(f"our sources define contracts that are taken from OP artifacts: {sorted(both)}")
     return dict(sorted({**compiled, **collected}.items()))
 
 
 def _compile() -> dict[str, dict[str, Any]]:
-    """Our deployable contracts; sources under interfaces/ and abstract contracts give no artifact."""
+    """Our deployable contracts; interfaces and abstract contracts give no artifact."""
     sources = sorted(
         path
         for path in CONTRACTS_FOLDER.rglob("*.sol")
@@ -114,11 +133,11 @@ def _compile() -> dict[str, dict[str, Any]]:
     if problems:  # a warning fails the build too
         raise BuildFailed("\n".join(problems))
     artifacts: dict[str, dict[str, Any]] = {}
+    names = _immutable_names(output["sources"])
     for source in request["sources"]:
-        names = _immutable_names(output["sources"])
         for name, contract in output["contracts"].get(source, {}).items():
             evm = contract["evm"]
-            if not evm["deployedBytecode"]["object"] or source.startswith("test/"):
+            if not evm["deployedBytecode"]["object"]:
                 continue
             if name in artifacts:
                 raise BuildFailed(f"two sources define a contract {name}")
@@ -139,16 +158,29 @@ def _collect(name: str) -> dict[str, Any]:
     """One artifact of the OP package, whose JSON is Foundry's."""
     path = CONTRACTS_FOLDER / _OP_ARTIFACTS / f"{name}.sol" / f"{name}.json"
     document = json.loads(path.read_bytes())
-    names = _immutable_names({"": {"ast": document["ast"]}}) if "ast" in document else {}
+    # The vaults' immutables are declared in the contract they inherit from.
+    inherited = json.loads((CONTRACTS_FOLDER / _OP_ARTIFACTS / "FeeVault.sol" / "FeeVault.json").read_bytes())
+    names = _immutable_names({"own": document, "inherited": inherited})
     return _artifact(
         abi=document["abi"],
         bytecode=document["bytecode"]["object"],
         deployed_bytecode=document["deployedBytecode"]["object"],
         storage=document["storageLayout"],
         immutables={
-            names.get(int(node), node): [place["start"] for place in places]
+            names[int(node)]: [place["start"] for place in places]
             for node, places in document["deployedBytecode"].get("immutableReferences", {}).items()
         },
+    )
+
+
+def _collect_preinstall(constant: str) -> dict[str, Any]:
+    """Runtime code that the OP package keeps as a constant; it comes without an ABI."""
+    source = (CONTRACTS_FOLDER / _OP_PREINSTALLS).read_text(encoding="utf-8")
+    found = re.search(rf'\b{constant}\s*=\s*hex"([0-9a-f]+)";', source)
+    if found is None:
+        raise BuildFailed(f"the OP package's Preinstalls library has no constant {constant}")
+    return _artifact(
+        abi=[], bytecode="", deployed_bytecode=found[1], storage={"storage": [], "types": {}}, immutables={}
     )
 
 

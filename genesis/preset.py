@@ -75,6 +75,10 @@ class Preset:
     seq_window_size: int = 3_600
     channel_timeout: int = 50
     max_sequencer_drift: int = 1_800
+    output_interval_blocks: int = 1_800
+    """L2 blocks between two output proposals."""
+    finalization_period_s: int = 7 * 24 * 3_600
+    """How long a proposed output can be deleted before withdrawals may rely on it."""
     forks: ForkSchedule = field(default_factory=ForkSchedule)
 
     @property

@@ -54,6 +54,8 @@ DEVNET: Final = Preset(
     # Small but not zero, so that every fee's path is walked.
     operator_fee_scalar=100,
     operator_fee_constant=1_000,
+    output_interval_blocks=30,
+    finalization_period_s=60,
     economy=EconomyParameters(
         epoch_blocks=10,
         dispute_window_epochs=2,

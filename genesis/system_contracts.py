@@ -1,11 +1,13 @@
 """Runtime code of the contracts that block processing itself calls, and of two that tools expect everywhere.
 
-The bytes are those of the EIPs; tests derive each address back from the EIP's deployment transaction.
+The system contracts' bytes are those of the EIPs; tests derive each address back from the EIP's deployment
+transaction.
 """
 
 from typing import Final
 
 from openledger.genesis import predeploys
+from openledger.genesis.artifact import artifact
 from openledger.genesis.genesis import GenesisAccount
 
 # EIP-4788: beacon block roots.
@@ -45,7 +47,10 @@ _CONSOLIDATION_REQUESTS_CODE: Final = bytes.fromhex(
 
 
 def system_contracts(*, with_requests: bool) -> dict[bytes, GenesisAccount]:
-    """EIP-4788 and EIP-2935, and on a plain Ethereum chain also the EIP-7002 and EIP-7251 request queues."""
+    """EIP-4788 and EIP-2935, and on a plain Ethereum chain also the EIP-7002 and EIP-7251 request queues;
+
+    and on both Multicall3 and the deterministic deployment proxy.
+    """
     codes = {
         predeploys.BEACON_ROOTS: _BEACON_ROOTS_CODE,
         predeploys.HISTORY_STORAGE: _HISTORY_STORAGE_CODE,
@@ -53,4 +58,6 @@ def system_contracts(*, with_requests: bool) -> dict[bytes, GenesisAccount]:
     if with_requests:
         codes[predeploys.WITHDRAWAL_REQUESTS] = _WITHDRAWAL_REQUESTS_CODE
         codes[predeploys.CONSOLIDATION_REQUESTS] = _CONSOLIDATION_REQUESTS_CODE
+    codes[predeploys.MULTICALL3] = artifact("Multicall3").deployed_bytecode
+    codes[predeploys.DETERMINISTIC_DEPLOYER] = artifact("DeterministicDeployer").deployed_bytecode
     return {address: GenesisAccount(nonce=1, code=code) for address, code in codes.items()}
