@@ -14,11 +14,12 @@ keccak(prices), keccak(split), where each packed list is big-endian:
 A Merkle path is not needed: a verifier of one part shows the other twelve.
 """
 
-import json
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+import orjson
 
 from openledger.evm_ext.proofs.domain import RELEASE
 from openledger.genesis.hashing import keccak256
@@ -137,7 +138,7 @@ class ReleaseManifest:
     def encode(self) -> bytes:
         """The manifest's one JSON form (sorted keys, no spaces, UTF-8): what is stored by content hash."""
         document = {"version": MANIFEST_VERSION, **_hex(asdict(self))}
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
     def decode(cls, data: bytes) -> "ReleaseManifest":
@@ -145,8 +146,8 @@ class ReleaseManifest:
         if len(data) > 1 << 20:
             raise InvalidRelease(f"a manifest of {len(data)} bytes: at most 1 MiB")
         try:
-            document = json.loads(data)
-        except (ValueError, RecursionError):
+            document = orjson.loads(data)  # not json: its recursion is bounded by a limit that py-evm raises
+        except orjson.JSONDecodeError:
             raise InvalidRelease("the manifest is not JSON") from None
         if not isinstance(document, dict) or document.pop("version", None) != MANIFEST_VERSION:
             raise InvalidRelease(f"the manifest is not an object of version {MANIFEST_VERSION}")
