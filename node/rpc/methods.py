@@ -1,0 +1,107 @@
+"""How a Python function becomes a JSON-RPC method."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from openledger.node.rpc.errors import InvalidParams
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ATTRIBUTE = "_rpc_method"
+
+
+class _Required:
+    pass
+
+
+REQUIRED = _Required()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One positional parameter. `decode` takes the JSON value and raises ValueError with what is wrong."""
+
+    decode: Callable[[Any], Any]
+    default: Any = REQUIRED
+
+    def optional(self, default: Any = None) -> "Parameter":
+        """May be left out or null, and is `default` then."""
+        return replace(self, default=default)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A registered method.
+
+    blocking: runs in a worker thread, because it may take longer than a millisecond.
+    with_caller: gets the `Caller` before its parameters.
+    trusted: only for callers on this machine that are not browsers.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    parameters: tuple[Parameter, ...] = ()
+    blocking: bool = False
+    with_caller: bool = False
+    trusted: bool = False
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.function)
+
+    def arguments(self, values: object) -> list[Any]:
+        """Decoded arguments from the call's `params`. Raises InvalidParams with geth's words."""
+        if values is None:
+            values = ()
+        if not isinstance(values, list | tuple):
+            raise InvalidParams("non-array args")
+        if len(values) > len(self.parameters):
+            raise InvalidParams(f"too many arguments, want at most {len(self.parameters)}")
+        decoded: list[Any] = []
+        for index, parameter in enumerate(self.parameters):
+            value = values[index] if index < len(values) else None
+            if value is None:
+                if parameter.default is REQUIRED:
+                    raise InvalidParams(f"missing value for required argument {index}")
+                decoded.append(parameter.default)
+                continue
+            try:
+                decoded.append(parameter.decode(value))
+            except ValueError as error:
+                raise InvalidParams(f"invalid argument {index}: {error}") from error
+        return decoded
+
+
+def rpc_method(
+    name: str,
+    *parameters: Parameter,
+    blocking: bool = False,
+    with_caller: bool = False,
+    trusted: bool = False,
+) -> Callable[[F], F]:
+    """Mark a method of a namespace object; `Dispatcher.register(object)` finds it.
+
+    The function returns what orjson encodes, and raises RpcError for what it answers with an error. It
+    may be async.
+    """
+    method = Method(name, _unbound, parameters, blocking, with_caller, trusted)
+
+    def mark(function: F) -> F:
+        setattr(function, _ATTRIBUTE, method)
+        return function
+
+    return mark
+
+
+def methods_of(namespace: object) -> Iterator[Method]:
+    """The marked methods of an object, bound to it."""
+    for attribute in dir(type(namespace)):
+        method = getattr(getattr(type(namespace), attribute), _ATTRIBUTE, None)
+        if method is not None:
+            yield replace(method, function=getattr(namespace, attribute))
+
+
+def _unbound(*arguments: Any) -> Any:
+    raise TypeError("a method is called through the object it was registered with")

@@ -1,0 +1,128 @@
+"""The dispatcher behind HTTP and WebSocket on one port."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from openledger.node.http import (
+    AccessPolicy,
+    BoundServer,
+    HttpError,
+    HttpLimits,
+    Request,
+    Response,
+    WebSocket,
+    WebSocketClosed,
+    serve_http,
+)
+from openledger.node.rpc.dispatcher import Caller, Dispatcher
+
+JSON_HEADERS = (("content-type", "application/json"),)
+JSON_TYPES = ("application/json", "application/json-rpc", "application/jsonrequest")
+CALLS_IN_FLIGHT = 16
+"""Calls of one WebSocket worked on at once; more wait in the connection."""
+
+
+@dataclass(frozen=True)
+class RpcServer:
+    """Serves a dispatcher. `http` and `websocket` are handlers, so that another port may include them."""
+
+    dispatcher: Dispatcher
+
+    async def http(self, request: Request) -> Response:
+        """POST a call or a batch as application/json."""
+        if request.method in ("GET", "HEAD"):
+            return Response.text("This is an Ethereum JSON-RPC endpoint: POST JSON, or open a WebSocket.\n")
+        if request.method != "POST":
+            raise HttpError(405, "JSON-RPC is POST or a WebSocket", (("allow", "GET, HEAD, POST"),))
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type not in JSON_TYPES:
+            # A page of another site can post other types without a preflight (fetch standard, CORS-safelisted).
+            raise HttpError(415, f"invalid content type {content_type!r}, only application/json is supported")
+        caller = Caller(trusted=is_trusted(request))
+        answer = await self.dispatcher.handle(request.body, caller)
+        for action in caller.after_answer:
+            action()
+        if answer is None:
+            return Response(204)
+        return Response(200, answer, JSON_HEADERS)
+
+    async def websocket(self, socket: WebSocket) -> None:
+        """Calls as messages, several at once; answers may come in another order. Subscriptions end with
+        the connection."""
+        notifier = _SocketNotifier(socket)
+        caller = Caller(trusted=is_trusted(socket.request), notifier=notifier)
+        room = trio.Semaphore(CALLS_IN_FLIGHT)
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    while True:
+                        message = await socket.receive()
+                        await room.acquire()
+                        nursery.start_soon(self._answer, socket, caller, message, room)
+                except WebSocketClosed:
+                    nursery.cancel_scope.cancel()
+        finally:
+            for unsubscribe in list(caller.subscriptions.values()):
+                unsubscribe()
+            caller.subscriptions.clear()
+
+    async def _answer(self, socket: WebSocket, caller: Caller, message: bytes, room: trio.Semaphore) -> None:
+        try:
+            answer = await self.dispatcher.handle(message, caller)
+            if answer is not None:
+                await socket.send(answer)
+            actions, caller.after_answer = caller.after_answer, []
+            for action in actions:
+                action()
+        except WebSocketClosed:
+            pass
+        finally:
+            room.release()
+
+
+class _SocketNotifier:
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    def notify(self, message: bytes) -> None:
+        try:
+            self._socket.send_nowait(message)
+        except WebSocketClosed:
+            pass
+
+
+def is_trusted(request: Request) -> bool:
+    """From this machine, neither a browser's page nor passed on by a proxy."""
+    headers = request.headers
+    return (
+        request.is_loopback
+        and "origin" not in headers
+        and "forwarded" not in headers
+        and "x-forwarded-for" not in headers
+    )
+
+
+async def serve_rpc(
+    dispatcher: Dispatcher,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    listeners: Sequence[trio.SocketListener] | None = None,
+    policy: AccessPolicy | None = None,
+    limits: HttpLimits | None = None,
+    task_status: trio.TaskStatus[BoundServer] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve JSON-RPC until cancelled; see `serve_http`. Raises PortInUse, ListenError."""
+    server = RpcServer(dispatcher)
+    await serve_http(
+        server.http,
+        host=host,
+        port=port,
+        listeners=listeners,
+        websocket=server.websocket,
+        policy=policy,
+        limits=limits,
+        task_status=task_status,
+    )
