@@ -1,0 +1,247 @@
+"""Talks to an EigenDA proxy, or to our own DA server, and does not take its word.
+
+A payload that comes back is believed only when it is the one its commitment commits to: by hash in keccak mode,
+by recomputing the blob's KZG commitment in generic mode when the client was given a `BlobWorker`.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+
+import httpx
+import orjson
+import structlog
+import trio
+
+from openledger.genesis.hashing import keccak256
+from openledger.rollup.da.certificate import (
+    CertificateParsingFailed,
+    parse_certificate,
+    split_generic_commitment,
+)
+from openledger.rollup.da.certificate import InvalidCommitment as InvalidFraming
+from openledger.rollup.da.encoding import MAX_BLOB_BYTES
+from openledger.rollup.da.verification import CommitmentMismatch
+from openledger.rollup.da.worker import BlobWorker
+
+_MAX_ERROR_BYTES = 4096
+_MAX_COMMITMENT_BYTES = 64 * 1024
+_OCTETS = {"content-type": "application/octet-stream"}
+
+log = structlog.get_logger(__name__)
+
+
+class DAError(Exception):
+    """The DA layer refused the request or answered nonsense; trying the same again does not help."""
+
+
+class DAUnavailable(DAError):
+    """The DA layer cannot be reached, is overloaded or asks to fail over; try again later."""
+
+
+class BlobNotFound(DAError):
+    """The DA server does not have the blob (any more); another server may."""
+
+
+class InvalidCommitment(DAError):
+    """No payload will ever be behind this commitment: derivation drops it.
+
+    `status_code`: 1 certificate parsing, 2 recency, 3 invalid certificate, 4 blob decoding; 0 when its framing
+    is unknown.
+    """
+
+    def __init__(self, message: str, status_code: int) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+class WrongPayload(DAError):
+    """The server gave bytes that are not those committed to; another server may be honest."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    body: bytes
+
+
+class DAClient:
+    """An EigenDA client in op-generic mode. Use as an async context manager, or call `aclose`.
+
+    `timeout_s` bounds each attempt's wait for the next bytes, `attempts` how often a failed connection or a
+    passing server error is tried, with `backoff_s` (doubled each time) between. `worker` makes reads trustless.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout_s: float = 30.0,
+        attempts: int = 3,
+        backoff_s: float = 0.25,
+        worker: BlobWorker | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=base_url, timeout=timeout_s, transport=transport, follow_redirects=False, trust_env=False
+        )
+        self._base_url = base_url
+        self._attempts = attempts
+        self._backoff_s = backoff_s
+        self._worker = worker
+
+    async def __aenter__(self) -> "DAClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def put(self, payload: bytes) -> bytes:
+        """Stores a payload; the op-generic commitment (it begins 01 00; L1 calldata puts one more 01 before).
+
+        Raises DAUnavailable, DAError; WrongPayload when the certificate is for other bytes.
+        """
+        answer = await self._request("POST", "/put", _MAX_COMMITMENT_BYTES, body=payload)
+        self._raise_for(answer)
+        try:
+            version, serialized = split_generic_commitment(answer.body)
+            parse_certificate(version, serialized)
+        except (InvalidFraming, CertificateParsingFailed) as error:
+            raise DAError(f"{self._base_url} answered a put with an unusable commitment: {error}") from error
+        await self._check(payload, version, serialized)
+        return answer.body
+
+    async def get(self, commitment: bytes, l1_inclusion_block: int | None = None) -> bytes:
+        """The payload behind an op-generic commitment that stands in that L1 block.
+
+        Raises InvalidCommitment (derivation drops it), BlobNotFound, WrongPayload, DAUnavailable, DAError.
+        """
+        try:
+            version, serialized = split_generic_commitment(commitment)
+        except InvalidFraming as error:
+            raise InvalidCommitment(str(error), 0) from error
+        query = {} if l1_inclusion_block is None else {"l1_inclusion_block_number": str(l1_inclusion_block)}
+        answer = await self._request("GET", f"/get/0x{commitment.hex()}", MAX_BLOB_BYTES, query=query)
+        self._raise_for(answer)
+        await self._check(answer.body, version, serialized)
+        return answer.body
+
+    async def put_keccak(self, payload: bytes) -> bytes:
+        """Stores a payload under its keccak256, which is returned. Raises DAUnavailable, DAError."""
+        digest = keccak256(payload)
+        answer = await self._request("POST", f"/put/0x00{digest.hex()}", _MAX_ERROR_BYTES, body=payload)
+        self._raise_for(answer)
+        return digest
+
+    async def get_keccak(self, digest: bytes) -> bytes:
+        """The payload with that keccak256. Raises BlobNotFound, WrongPayload, DAUnavailable, DAError."""
+        answer = await self._request("GET", f"/get/0x00{digest.hex()}", MAX_BLOB_BYTES)
+        if answer.status == 400:
+            raise BlobNotFound(f"{self._base_url} does not have {digest.hex()}: {_reason(answer)}")
+        self._raise_for(answer)
+        if keccak256(answer.body) != digest:
+            raise WrongPayload(f"{self._base_url} answered other bytes than those with hash {digest.hex()}")
+        return answer.body
+
+    async def healthy(self) -> bool:
+        """Whether the server answers its health check now."""
+        try:
+            return (await self._http.get("/health")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def _check(self, payload: bytes, version: int, serialized: bytes) -> None:
+        if self._worker is None:
+            return
+        try:
+            await self._worker.verify_payload(payload, version, serialized)
+        except CommitmentMismatch as error:
+            raise WrongPayload(f"{self._base_url}: {error}") from error
+        except CertificateParsingFailed as error:
+            raise InvalidCommitment(str(error), 1) from error
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        limit: int,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> _Answer:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                async with self._http.stream(
+                    method, path, params=query or None, content=body, headers=_OCTETS if body is not None else None
+                ) as response:
+                    received = await self._read(response, limit)
+                answer = _Answer(response.status_code, received)
+                if not _worth_retrying(answer) or attempt == self._attempts:
+                    return answer
+                problem = f"{answer.status} {_reason(answer)}"
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                problem = f"{type(error).__name__}: {error}"
+                if attempt == self._attempts:
+                    raise DAUnavailable(f"cannot reach the DA server {self._base_url}: {problem}") from error
+            log.warning("DA request failed, trying again", method=method, attempt=attempt, problem=problem)
+            await trio.sleep(self._backoff_s * 2 ** (attempt - 1))
+        raise AssertionError("attempts must be at least 1")
+
+    async def _read(self, response: httpx.Response, limit: int) -> bytes:
+        if response.status_code != 200:
+            limit = _MAX_ERROR_BYTES
+        received = bytearray()
+        async for piece in response.aiter_bytes():
+            received += piece
+            if len(received) > limit:
+                if response.status_code != 200:
+                    return bytes(received[:limit])
+                raise DAError(f"{self._base_url} answered more than {limit} bytes")
+        return bytes(received)
+
+    def _raise_for(self, answer: _Answer) -> None:
+        if answer.status == 200:
+            return
+        reason = _reason(answer)
+        if answer.status == 418:
+            raise _dropped(answer.body)
+        if answer.status in (429, 502, 503, 504):
+            raise DAUnavailable(f"{self._base_url} is not available ({answer.status}): {reason}")
+        if answer.status == 404 or (answer.status == 500 and "not found" in reason):
+            raise BlobNotFound(f"{self._base_url} does not have the blob: {reason}")
+        if answer.status >= 500:
+            raise DAUnavailable(f"{self._base_url} failed ({answer.status}): {reason}")
+        raise DAError(f"{self._base_url} refused the request ({answer.status}): {reason}")
+
+
+@asynccontextmanager
+async def open_da_client(base_url: str, *, worker: BlobWorker | None = None) -> AsyncIterator[DAClient]:
+    """A DAClient that is closed when the block ends."""
+    async with DAClient(base_url, worker=worker) as client:
+        yield client
+
+
+def _reason(answer: _Answer) -> str:
+    return answer.body[:300].decode("utf-8", "replace").strip()
+
+
+def _worth_retrying(answer: _Answer) -> bool:
+    # 503 is the signal to fail over to another DA layer, so the caller decides; a missing blob stays missing.
+    if answer.status == 500:
+        return "not found" not in _reason(answer)
+    return answer.status in (429, 502, 504)
+
+
+def _dropped(body: bytes) -> InvalidCommitment:
+    try:
+        reason = orjson.loads(body)
+        return InvalidCommitment(str(reason["Msg"]), int(reason["StatusCode"]))
+    except (ValueError, KeyError, TypeError):
+        return InvalidCommitment(body[:250].decode("utf-8", "replace"), 0)

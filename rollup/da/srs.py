@@ -1,0 +1,206 @@
+"""Structured reference strings: what commitments are computed over, and what checks them.
+
+`FileSrs` reads EigenDA's published files (Perpetual Powers of Tau, order 2^28), each checked by its SHA-256.
+`DevelopmentSrs` uses a secret that is public. With it a commitment p(τ)·G is one multiplication instead of a
+sum over thousands of points: the same group element, no files, no memory. Whoever knows τ can also forge, so it
+is for development chains alone and `open_srs` refuses it elsewhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+from openledger.rollup.da import curve
+from openledger.rollup.da.curve import G1Point, G2Point
+
+SRS_ORDER = 1 << 28
+"""Powers in the ceremony's string; the length proof shifts a polynomial to its very end."""
+
+DEVELOPMENT_TAU = (
+    int.from_bytes(hashlib.sha256(b"openledger development SRS: this secret is public, never use it").digest())
+    % curve.GROUP_ORDER
+)
+
+OFFICIAL_SHA256 = {
+    "g1.point": "8f18b9c04ed4bddcdb73001fb693703197328cecabdfa9025f647410b0c50d7f",
+    "g2.point": "a6942684aa751b4ec7873e2edb4660ac5c4516adb3b310441802cc0d489f645a",
+    "g2.trailing.point": "78fad17d74d28cecdb7f826fdd72dee08bdbe1e8ad66f2b24fcf2fc140176788",
+}
+OFFICIAL_POINTS = 524_288
+
+
+class SrsError(Exception):
+    """The structured reference string cannot be used; the message says why."""
+
+
+class DevelopmentSrsRefused(SrsError):
+    """A chain that is not a development chain asked for the development SRS."""
+
+
+class SrsFileInvalid(SrsError):
+    """An SRS file is missing, has the wrong size or does not have the published SHA-256."""
+
+
+@dataclass(frozen=True)
+class BlobCommitment:
+    """What a certificate says of a blob: [p(τ)]₁, [p(τ)]₂, [τ^(2^28-length)·p(τ)]₂ and its length in elements."""
+
+    commitment: G1Point
+    length_commitment: G2Point
+    length_proof: G2Point
+    length: int
+
+
+class Srs(Protocol):
+    """What blobs are committed with. `coefficients` has a power of two of integers below r."""
+
+    def commit(self, coefficients: list[int]) -> G1Point:
+        """The KZG commitment [p(τ)]₁."""
+
+    def commit_with_length(self, coefficients: list[int]) -> BlobCommitment:
+        """The commitment with its length commitment and proof."""
+
+    def shifted_g1(self, length: int) -> Any:
+        """[τ^(2^28-length)]₁ as a backend point: what a length proof is checked against."""
+
+
+class DevelopmentSrs:
+    """Commitments by the known τ; equal, bit for bit, to a sum over the points τ generates."""
+
+    tau = DEVELOPMENT_TAU
+
+    def evaluate(self, coefficients: list[int]) -> int:
+        """p(τ) mod r."""
+        value, tau, order = 0, self.tau, curve.GROUP_ORDER
+        for coefficient in reversed(coefficients):
+            value = (value * tau + coefficient) % order
+        return value
+
+    def commit(self, coefficients: list[int]) -> G1Point:
+        """See Srs."""
+        return curve.g1_to_integers(curve.g1_generator() * self.evaluate(coefficients))
+
+    def commit_with_length(self, coefficients: list[int]) -> BlobCommitment:
+        """See Srs."""
+        value = self.evaluate(coefficients)
+        shift = pow(self.tau, SRS_ORDER - len(coefficients), curve.GROUP_ORDER)
+        generator = curve.g2_generator()
+        return BlobCommitment(
+            curve.g1_to_integers(curve.g1_generator() * value),
+            curve.g2_to_integers(generator * value),
+            curve.g2_to_integers(generator * (value * shift % curve.GROUP_ORDER)),
+            len(coefficients),
+        )
+
+    def shifted_g1(self, length: int) -> Any:
+        """See Srs."""
+        return curve.g1_generator() * pow(self.tau, SRS_ORDER - length, curve.GROUP_ORDER)
+
+
+@dataclass
+class FileSrs:
+    """EigenDA's files in `folder`; points are parsed by need and kept, since parsing takes about 0.1 ms each.
+
+    `points` and `sha256` describe the files and change only in tests. Raises SrsFileInvalid at first use.
+    """
+
+    folder: Path
+    points: int = OFFICIAL_POINTS
+    sha256: Mapping[str, str] = field(default_factory=lambda: OFFICIAL_SHA256)
+    _files: dict[str, bytes] = field(default_factory=dict, init=False, repr=False)
+    _parsed: dict[str, dict[int, Any]] = field(default_factory=dict, init=False, repr=False)
+
+    def commit(self, coefficients: list[int]) -> G1Point:
+        """See Srs."""
+        points = self._points("g1.point", 0, self._checked_length(coefficients))
+        return curve.g1_to_integers(curve.g1_sum_of_products(points, coefficients))
+
+    def commit_with_length(self, coefficients: list[int]) -> BlobCommitment:
+        """See Srs."""
+        count = self._checked_length(coefficients)
+        leading = self._points("g2.point", 0, count)
+        # The file's last point is the string's last: τ^(2^28 - count + i) stands `count - i` before its end.
+        trailing = self._points("g2.trailing.point", self.points - count, count)
+        return BlobCommitment(
+            self.commit(coefficients),
+            curve.g2_to_integers(curve.g2_sum_of_products(leading, coefficients)),
+            curve.g2_to_integers(curve.g2_sum_of_products(trailing, coefficients)),
+            count,
+        )
+
+    def shifted_g1(self, length: int) -> Any:
+        """See Srs: one of the 28 points EigenDA publishes."""
+        return published_shifted_g1(length)
+
+    def _checked_length(self, coefficients: list[int]) -> int:
+        if len(coefficients) > self.points:
+            raise SrsError(f"blob of {len(coefficients)} elements is longer than the SRS of {self.points} points")
+        return len(coefficients)
+
+    def _points(self, name: str, start: int, count: int) -> list[Any]:
+        size, parse = (32, curve.g1_from_compressed) if name == "g1.point" else (64, curve.g2_from_compressed)
+        data = self._file(name, size)
+        parsed = self._parsed.setdefault(name, {})
+        for index in range(start, start + count):
+            if index not in parsed:
+                parsed[index] = parse(data[size * index : size * (index + 1)])
+        return [parsed[index] for index in range(start, start + count)]
+
+    def _file(self, name: str, point_bytes: int) -> bytes:
+        if name not in self._files:
+            path = self.folder / name
+            wanted_size = self.points * point_bytes
+            try:
+                size = path.stat().st_size
+                if size != wanted_size:
+                    raise SrsFileInvalid(f"{path} has {size} bytes; the published file has {wanted_size}")
+                data = path.read_bytes()
+            except OSError as error:
+                raise SrsFileInvalid(
+                    f"cannot read {path}: {error.strerror}; point the SRS folder at EigenDA's resources/srs"
+                ) from error
+            digest = hashlib.sha256(data).hexdigest()
+            if digest != self.sha256[name]:
+                raise SrsFileInvalid(f"{path} has SHA-256 {digest}; the published file has {self.sha256[name]}")
+            self._files[name] = data
+        return self._files[name]
+
+
+def open_srs(*, development: bool, folder: Path | None) -> Srs:
+    """The SRS a chain uses: the files when a folder is given, else the development SRS.
+
+    Raises DevelopmentSrsRefused when the chain is not a development chain and no folder is given.
+    """
+    if folder is not None:
+        return FileSrs(folder)
+    if not development:
+        raise DevelopmentSrsRefused(
+            "this chain is not a development chain: set the folder of EigenDA's SRS files "
+            f"({', '.join(OFFICIAL_SHA256)})"
+        )
+    return DevelopmentSrs()
+
+
+def published_shifted_g1(length: int) -> Any:
+    """[τ^(2^28-length)]₁ of the ceremony, enough to check real certificates without the SRS files.
+
+    `length` is a power of two below 2^28. Raises SrsError otherwise.
+    """
+    exponent = length.bit_length() - 1
+    if length < 1 or length != 1 << exponent or exponent >= len(_published_g1_reverse()):
+        raise SrsError(f"there is no published point for a blob of {length} elements")
+    return curve.g1_from_compressed(_published_g1_reverse()[exponent])
+
+
+_published: list[bytes] = []
+
+
+def _published_g1_reverse() -> list[bytes]:
+    if not _published:
+        text = files("openledger.genesis").joinpath("srs/eigenda-srs-powers.json").read_text()
+        _published.extend(bytes.fromhex(point) for point in json.loads(text)["g1_reverse"])
+    return _published

@@ -1,0 +1,85 @@
+"""Blobs on disk. A put that returned has been synced, and is there or not there as a whole after kill -9."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import plyvel
+
+_BLOB, _EXPIRY, _KECCAK, _SECRET = b"b", b"t", b"k", b"s"
+
+
+class StoreError(Exception):
+    """The store cannot be opened or read; the message says what to do."""
+
+
+class KeyExists(StoreError):
+    """A blob is already stored under the key; it is never overwritten."""
+
+
+class BlobStore:
+    """A LevelDB folder of blobs by certificate key, payloads by keccak hash, and the issuer's secret.
+
+    Its methods block; call them from a worker thread. They may be called from several threads at once.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Opens or creates the folder. Raises StoreError when another process holds it or it is damaged."""
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = plyvel.DB(str(folder), create_if_missing=True, paranoid_checks=True, write_buffer_size=8 << 20)
+        except plyvel.IOError as error:
+            raise StoreError(f"cannot open the DA store {folder} (is another node using it?): {error}") from error
+        except plyvel.CorruptionError as error:
+            raise StoreError(f"the DA store {folder} is damaged: {error}; restore it from a copy") from error
+
+    def close(self) -> None:
+        """Closes the folder."""
+        self._db.close()
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Stores `value` durably. Raises KeyExists."""
+        if self._db.get(_BLOB + key) is not None:
+            raise KeyExists(f"payload key already exists: {key.hex()}")
+        with self._db.write_batch(sync=True) as batch:
+            batch.put(_BLOB + key, value)
+            batch.put(_EXPIRY + time.time_ns().to_bytes(8, "big") + key, b"")
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None. Raises StoreError when the disk gave back something else than was written."""
+        return self._read(_BLOB + key)
+
+    def put_keccak(self, digest: bytes, payload: bytes) -> None:
+        """Stores a payload durably under its hash; the same again is no change."""
+        self._db.put(_KECCAK + digest, payload, sync=True)
+
+    def get_keccak(self, digest: bytes) -> bytes | None:
+        """The payload, or None. Raises StoreError."""
+        return self._read(_KECCAK + digest)
+
+    def secret(self, fresh: bytes) -> bytes:
+        """The stored secret; the first call stores `fresh`."""
+        stored = self._read(_SECRET)
+        if stored is None:
+            self._db.put(_SECRET, fresh, sync=True)
+            return fresh
+        return stored
+
+    def prune(self, expiration_ns: int) -> int:
+        """Deletes blobs stored at least that long ago; how many."""
+        latest = max(time.time_ns() - expiration_ns, 0).to_bytes(8, "big")
+        pruned = 0
+        with closing(self._db.iterator(start=_EXPIRY, stop=_EXPIRY + latest, include_value=False)) as entries:
+            for entry in entries:
+                with self._db.write_batch() as batch:
+                    batch.delete(entry)
+                    batch.delete(_BLOB + entry[9:])
+                pruned += 1
+        return pruned
+
+    def _read(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._db.get(key, verify_checksums=True)
+        except plyvel.CorruptionError as error:
+            raise StoreError(f"the DA store is damaged at {key.hex()}: {error}") from error
+        return value

@@ -1,0 +1,234 @@
+"""The child process that does the field and curve arithmetic, and the parent's side of it.
+
+The arithmetic holds Python's global lock, so it runs here: `python -m openledger.rollup.da.worker`. Frames in
+both directions are a u32 big-endian length and a msgpack array. The child lives as long as its standard input
+is open, so it never outlives its parent.
+"""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any, BinaryIO
+
+import msgpack
+import structlog
+import trio
+
+from openledger.rollup.da.certificate import CertificateParsingFailed, parse_certificate
+from openledger.rollup.da.curve import G1Point, G2Point
+from openledger.rollup.da.encoding import (
+    BlobDecodingFailed,
+    PayloadTooLarge,
+    blob_from_encoded_payload,
+    elements_to_bytes,
+    encode_payload,
+    encoded_payload_from_blob,
+)
+from openledger.rollup.da.srs import BlobCommitment, DevelopmentSrsRefused, SrsError, SrsFileInvalid, open_srs
+from openledger.rollup.da.verification import (
+    CommitmentMismatch,
+    InvalidCertificate,
+    verify_blob,
+    verify_certificate,
+)
+
+_MAX_FRAME_BYTES = 64 * 1024 * 1024
+_ERRORS: dict[str, type[Exception]] = {
+    error.__name__: error
+    for error in (
+        BlobDecodingFailed,
+        CertificateParsingFailed,
+        CommitmentMismatch,
+        DevelopmentSrsRefused,
+        InvalidCertificate,
+        PayloadTooLarge,
+        SrsError,
+        SrsFileInvalid,
+    )
+}
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerDied(Exception):
+    """The worker process ended in the middle of a request; the next request starts a new one."""
+
+
+@dataclass(frozen=True)
+class PreparedBlob:
+    """A payload ready to be stored: the blob's bytes (coefficients) and its commitments."""
+
+    blob: bytes
+    commitment: BlobCommitment
+
+
+class BlobWorker:
+    """The parent's side. Requests run one after another; a cancelled one kills the process, the next restarts it."""
+
+    def __init__(self, *, development: bool, srs_folder: Path | None = None) -> None:
+        open_srs(development=development, folder=srs_folder)  # refuse now what the child would refuse later
+        self._settings = [development, str(srs_folder) if srs_folder else None]
+        self._process: trio.Process | None = None
+        self._lock = trio.Lock()
+
+    async def prepare(self, payload: bytes, max_blob_bytes: int) -> PreparedBlob:
+        """Encode a payload and commit to its blob. Raises PayloadTooLarge, SrsError, WorkerDied."""
+        blob, commitment = await self._call("prepare", payload, max_blob_bytes)
+        (c, lc, lp, length) = commitment
+        points = [_integers(value) for value in (c, lc, lp)]
+        return PreparedBlob(blob, BlobCommitment(G1Point(*points[0]), G2Point(*points[1]), G2Point(*points[2]), length))
+
+    async def encoded_payload(self, blob: bytes, length: int) -> bytes:
+        """The encoded payload of a stored blob. Raises BlobDecodingFailed, WorkerDied."""
+        encoded: bytes = await self._call("encoded_payload", blob, length)
+        return encoded
+
+    async def verify_certificate(self, version: int, serialized: bytes) -> None:
+        """See rollup/da/verification.py. Raises InvalidCertificate, CertificateParsingFailed, WorkerDied."""
+        await self._call("verify_certificate", version, serialized)
+
+    async def verify_payload(self, payload: bytes, version: int, serialized: bytes) -> None:
+        """That a payload is the one the certificate commits to. Raises CommitmentMismatch, WorkerDied."""
+        await self._call("verify_payload", payload, version, serialized)
+
+    async def aclose(self) -> None:
+        """Ends the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+                for pipe in (process.stdin, process.stdout):
+                    if pipe is not None:
+                        await pipe.aclose()
+
+    async def _call(self, *request: Any) -> Any:
+        async with self._lock:
+            try:
+                process = await self._running()
+                assert process.stdin is not None
+                assert process.stdout is not None
+                await process.stdin.send_all(_frame(request))
+                kind, *answer = _unpack(await _receive_frame(process.stdout))
+            except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError) as error:
+                await self.aclose()
+                raise WorkerDied("the blob worker process died during a request; try again") from error
+            except BaseException:
+                # Cancelled half-way: the stream is no longer at a frame's edge.
+                await self.aclose()
+                raise
+        if kind == "ok":
+            return answer[0]
+        raise _ERRORS.get(answer[0], RuntimeError)(answer[1])
+
+    async def _running(self) -> trio.Process:
+        if self._process is not None and self._process.poll() is not None:
+            log.warning("blob worker ended", exit_status=self._process.returncode)
+            await self.aclose()
+        if self._process is None:
+            command = [sys.executable, "-P", "-m", "openledger.rollup.da.worker"]
+            self._process = await trio.lowlevel.open_process(
+                command, stdin=PIPE, stdout=PIPE, env={**os.environ, "PYTHONSAFEPATH": "1"}
+            )
+            assert self._process.stdin is not None
+            await self._process.stdin.send_all(_frame(self._settings))
+        return self._process
+
+
+@asynccontextmanager
+async def open_blob_worker(*, development: bool, srs_folder: Path | None = None) -> AsyncIterator[BlobWorker]:
+    """A BlobWorker whose process ends with the block. Raises DevelopmentSrsRefused."""
+    worker = BlobWorker(development=development, srs_folder=srs_folder)
+    try:
+        yield worker
+    finally:
+        await worker.aclose()
+
+
+def _frame(values: Any) -> bytes:
+    data: bytes = msgpack.packb(values)
+    return len(data).to_bytes(4, "big") + data
+
+
+def _unpack(data: bytes) -> Any:
+    return msgpack.unpackb(data, max_bin_len=_MAX_FRAME_BYTES, max_str_len=_MAX_FRAME_BYTES)
+
+
+def _integers(values: list[bytes]) -> list[int]:
+    return [int.from_bytes(value, "big") for value in values]
+
+
+async def _receive_frame(stream: trio.abc.ReceiveStream) -> bytes:
+    length = int.from_bytes(await _receive_exactly(stream, 4), "big")
+    if length > _MAX_FRAME_BYTES:
+        raise EOFError(f"frame of {length} bytes")
+    return await _receive_exactly(stream, length)
+
+
+async def _receive_exactly(stream: trio.abc.ReceiveStream, count: int) -> bytes:
+    received = bytearray()
+    while len(received) < count:
+        piece = await stream.receive_some(min(count - len(received), 1 << 20))
+        if not piece:
+            raise EOFError("end of stream")
+        received += piece
+    return bytes(received)
+
+
+def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    settings = _read_frame(requests)
+    if settings is None:
+        return
+    development, folder = settings
+    srs = open_srs(development=development, folder=Path(folder) if folder else None)
+
+    def prepare(payload: bytes, max_blob_bytes: int) -> Any:
+        coefficients = blob_from_encoded_payload(encode_payload(payload, max_blob_bytes))
+        commitment = srs.commit_with_length(coefficients)
+        points = [
+            [value.to_bytes(32, "big") for value in astuple(point)]
+            for point in (commitment.commitment, commitment.length_commitment, commitment.length_proof)
+        ]
+        return elements_to_bytes(coefficients), [*points, commitment.length]
+
+    def verify_payload(payload: bytes, version: int, serialized: bytes) -> None:
+        certificate = parse_certificate(version, serialized)
+        verify_blob(blob_from_encoded_payload(encode_payload(payload)), certificate, srs)
+
+    operations: dict[str, Callable[..., Any]] = {
+        "prepare": prepare,
+        "encoded_payload": encoded_payload_from_blob,
+        "verify_certificate": lambda version, data: verify_certificate(parse_certificate(version, data), srs),
+        "verify_payload": verify_payload,
+    }
+    while (request := _read_frame(requests)) is not None:
+        name, *arguments = request
+        try:
+            answer = ["ok", operations[name](*arguments)]
+        except Exception as error:
+            answer = ["error", type(error).__name__, str(error)]
+        answers.write(_frame(answer))
+        answers.flush()
+
+
+def _read_frame(stream: BinaryIO) -> Any:
+    header = stream.read(4)
+    if len(header) < 4:
+        return None
+    data = stream.read(int.from_bytes(header, "big"))
+    return _unpack(data)
+
+
+def main() -> None:
+    """The child process."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a stray print must not break a frame
+    _serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()
