@@ -120,13 +120,18 @@ class SpanFound(msgspec.Struct, frozen=True):
 
 
 class Attributed(msgspec.Struct, tag=True, frozen=True):
-    """`vector`: (contribution, weight) by ascending contribution, weights sum to 10,000; empty: nothing found."""
+    """`vector`: (contribution, weight) by ascending contribution, weights sum to 10,000; empty: nothing found.
+
+    The hashes are those of the receipt; `retrieval_hash` is zero if nothing was retrieved.
+    """
 
     request_id: int
     vector: list[tuple[int, int]]
     spans: list[SpanFound]
     evidence: bytes
     evidence_hash: bytes
+    vector_hash: bytes
+    retrieval_hash: bytes
 
 
 class Embed(msgspec.Struct, tag=True, frozen=True):

@@ -1,0 +1,129 @@
+"""Retrieval: documents cut into chunks, chunks as committed int8 vectors, exhaustive integer search.
+
+A chunk is a byte range of its contribution's text. What is embedded is the document's title, a line feed and the
+chunk, so that a chunk that says "he" still stands near a question that names the person.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openledger.evm_ext.proofs.merkle import DomainTree
+from openledger.evm_ext.proofs.scores import retrieval_root, vector_leaf
+from openledger.kernels.attribution.encoder import DIMENSION, QUANTUM
+from openledger.kernels.documents import Document
+
+CHUNK_CHARACTERS: Final = 800
+SCALE_BITS: Final = int(struct.unpack(">I", struct.pack(">f", QUANTUM))[0])
+MAX_K: Final = 64
+_ROWS: Final = 8192
+
+Vectors = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Bytes [offset, offset + length) of the document's text (UTF-8)."""
+
+    offset: int
+    length: int
+    text: str
+
+
+def cut(document: Document) -> tuple[Chunk, ...]:
+    """The chunks of a document's text, in order.
+
+    Blocks are joined while they fit 800 characters; a heading begins a new chunk. A longer block is cut after the
+    last end of a sentence (`.`, `!` or `?` and a space) within 800 characters, else at the last space, else at 800.
+    """
+    chunks: list[Chunk] = []
+    pending: list[str] = []
+    pending_at = at = 0
+
+    def flush() -> None:
+        if pending:
+            text = "\n\n".join(pending)
+            chunks.append(Chunk(pending_at, len(text.encode()), text))
+            pending.clear()
+
+    for block, heading in zip(document.blocks, document.is_heading, strict=True):
+        fits = sum(map(len, pending)) + 2 * len(pending) + len(block) <= CHUNK_CHARACTERS
+        only_headings = all(line.startswith("#") for line in pending)
+        if not fits or (heading and not only_headings):
+            flush()
+        if len(block) <= CHUNK_CHARACTERS:
+            if not pending:
+                pending_at = at
+            pending.append(block)
+        else:
+            chunks.extend(_cut_block(block, at))
+        at += len(block.encode()) + 2
+    flush()
+    return tuple(chunks)
+
+
+def _cut_block(block: str, at: int) -> Iterator[Chunk]:
+    while block:
+        end = len(block)
+        if end > CHUNK_CHARACTERS:
+            window = block[:CHUNK_CHARACTERS]
+            sentence = max(window.rfind(mark) for mark in (". ", "! ", "? "))
+            end = sentence + 2 if sentence >= 0 else window.rfind(" ") + 1 or CHUNK_CHARACTERS
+        piece = block[:end]
+        text = piece.rstrip()
+        if text:
+            yield Chunk(at, len(text.encode()), text)
+        at += len(piece.encode())
+        block = block[end:]
+
+
+def passage(title: str, text: str) -> str:
+    """What is embedded for a chunk."""
+    return f"{title}\n{text}"
+
+
+def vector_tree(contributions: Sequence[int], chunks: Sequence[tuple[int, int]], vectors: Vectors) -> DomainTree:
+    """The tree over the vector leaves: contribution, (offset, length) and vector of every chunk, in order."""
+    return DomainTree(
+        vector_leaf(contribution, offset, length, vector.tobytes())
+        for contribution, (offset, length), vector in zip(contributions, chunks, vectors, strict=True)
+    )
+
+
+def commit_vectors(tree: DomainTree, embedder_hash: bytes) -> bytes:
+    """The root that commits to the chunks of one index."""
+    return retrieval_root(tree.size, DIMENSION, SCALE_BITS, embedder_hash, tree.root)
+
+
+def dot_products(vectors: Vectors, query: bytes) -> NDArray[np.int64]:
+    """The integer dot product of every row with the query.
+
+    Computed by binary32 matrix products, which are exact here in any order of summation: 384 · 128 · 128 < 2**24.
+    """
+    q = np.frombuffer(query, np.int8).astype(np.float32)
+    scores = np.empty(len(vectors), np.int64)
+    for at in range(0, len(vectors), _ROWS):
+        scores[at : at + _ROWS] = vectors[at : at + _ROWS].astype(np.float32) @ q
+    return scores
+
+
+def search(indexes: Sequence[Vectors], query: bytes, k: int, minimum_score: int) -> list[tuple[int, int, int]]:
+    """(index, chunk, score) of the k best rows of all indexes together, best first, none below `minimum_score`.
+
+    Exhaustive; ties go to the earlier index, then to the earlier row. Raises ValueError for a k outside 1...64 or
+    a query that is not 384 bytes.
+    """
+    if not 1 <= k <= MAX_K:
+        raise ValueError(f"k is {k}, it must be between 1 and {MAX_K}")
+    if len(query) != DIMENSION:
+        raise ValueError(f"a query vector has {DIMENSION} bytes, not {len(query)}")
+    found: list[tuple[int, int, int]] = []
+    for index, vectors in enumerate(indexes):
+        scores = dot_products(vectors, query)
+        best = np.argsort(-scores, kind="stable")[:k]
+        found += [(index, int(row), int(scores[row])) for row in best if scores[row] >= minimum_score]
+    return sorted(found, key=lambda f: (-f[2], f[0], f[1]))[:k]
