@@ -1,0 +1,151 @@
+"""What is kept of an answer so that anyone can check it: the request, the answer and the evidence, one byte form each.
+
+The request's bytes are canonical JSON (sorted keys, no spaces, UTF-8), their hash is the receipt's `requestHash`, and
+that hash is the seed of the sampling: a payer fixes it by the voucher they sign, a provider cannot choose it. The body
+is msgpack; what it holds is checked against the receipt's hashes, so its own form binds nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Literal
+
+import msgspec
+import orjson
+
+from openledger.evm_ext.proofs.receipt import Receipt
+from openledger.genesis.hashing import keccak256
+from openledger.kernels.attribution.messages import Retrieval
+from openledger.kernels.engine.messages import Sampling
+
+MAX_BODY_BYTES = 1 << 20
+RECEIPTS_PER_BATCH = 1000
+
+
+class InvalidRecord(ValueError):
+    """Bytes that are not the record they are said to be."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides an answer besides the release itself.
+
+    `channel_id` and `max_claimable` are the voucher's: the payer's nonce. `user_seed` is the caller's own, if any.
+    """
+
+    release: int
+    messages: tuple[Message, ...]
+    max_tokens: int
+    sampling: Sampling
+    stop: tuple[str, ...] = ()
+    retrieval_k: int = 4
+    user_seed: int | None = None
+    channel_id: bytes
+    max_claimable: int
+
+    def encode(self) -> bytes:
+        """The canonical JSON that is hashed."""
+        document = {
+            "version": 1,
+            "release": self.release,
+            "messages": [{"role": m.role, "content": m.content} for m in self.messages],
+            "max_tokens": self.max_tokens,
+            "sampling": msgspec.to_builtins(self.sampling),
+            "stop": list(self.stop),
+            "retrieval_k": self.retrieval_k,
+            "seed": self.user_seed,
+            "channel_id": "0x" + self.channel_id.hex(),
+            "max_claimable": self.max_claimable,
+        }
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+
+    @property
+    def hash(self) -> bytes:
+        """The receipt's `requestHash`."""
+        return keccak256(self.encode())
+
+    @property
+    def seed(self) -> bytes:
+        """What keys the sampling: the hash of the request hash (economy of the network: nobody can grind it)."""
+        return keccak256(self.hash)
+
+    @property
+    def sampling_hash(self) -> bytes:
+        """The receipt's `samplingHash`: sampling parameters and stop strings."""
+        document = {"sampling": msgspec.to_builtins(self.sampling), "stop": list(self.stop)}
+        return keccak256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
+
+
+def retrieval_root(retrieval: Retrieval | None) -> bytes:
+    """The receipt's `retrievalRoot`: what was searched for and found; 32 zero bytes where nothing was searched.
+
+    keccak(query vector | k u16 | minimum score i32 | n x (index u16 | chunk u32 | score i64 | contribution u32)),
+    big-endian.
+    """
+    if retrieval is None:
+        return bytes(32)
+    found = b"".join(struct.pack(">HIqI", c.index, c.chunk, c.score, c.contribution) for c in retrieval.chunks)
+    return keccak256(retrieval.query_vector + struct.pack(">Hi", retrieval.k, retrieval.minimum_score) + found)
+
+
+class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The body behind a receipt. `receipt` holds the receipt's fields in their order, bytes as bytes."""
+
+    request: ChatRequest
+    prompt_tokens: list[int]
+    output_tokens: list[int]
+    stop_reason: Literal["stop", "length"]
+    text: str
+    retrieval: Retrieval | None
+    evidence: bytes
+    vector: list[tuple[int, int]]
+    receipt: dict[str, int | str | bytes]
+    signature: bytes
+    voucher_signature: bytes
+
+    def encode(self) -> bytes:
+        """Raises InvalidRecord above 1 MiB, which the API's limits keep an answer below."""
+        encoded = msgspec.msgpack.encode(self)
+        if len(encoded) > MAX_BODY_BYTES:
+            raise InvalidRecord(f"the body of this answer has {len(encoded)} bytes; at most {MAX_BODY_BYTES} are kept")
+        return encoded
+
+    @classmethod
+    def decode(cls, data: bytes) -> AnswerBody:
+        """Raises InvalidRecord for anything that is not a body."""
+        if len(data) > MAX_BODY_BYTES:
+            raise InvalidRecord(f"a body has at most {MAX_BODY_BYTES} bytes, not {len(data)}")
+        try:
+            return msgspec.msgpack.decode(data, type=cls)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise InvalidRecord(f"not the body of an answer: {error}") from error
+
+    def signed_receipt(self) -> Receipt:
+        """The receipt as a typed message. Raises InvalidRecord where its fields are not a receipt's."""
+        try:
+            return Receipt(**self.receipt)  # type: ignore[arg-type]  # checked field by field by Receipt
+        except (TypeError, ValueError) as error:
+            raise InvalidRecord(f"the receipt in this body is malformed: {error}") from error
+
+
+def receipt_fields(receipt: Receipt) -> dict[str, int | str | bytes]:
+    """A receipt's fields by name, in order, as they are stored in a body."""
+    return {name: getattr(receipt, name) for name in Receipt.TYPES}
+
+
+def encode_receipt_list(hashes: list[bytes]) -> bytes:
+    """The receipts of a settlement in record order: their 32-byte hashes one after another."""
+    return b"".join(hashes)
+
+
+def decode_receipt_list(data: bytes) -> list[bytes]:
+    """The inverse of `encode_receipt_list`. Raises InvalidRecord."""
+    if len(data) % 32 or not data:
+        raise InvalidRecord(f"{len(data)} bytes are not a list of receipt hashes")
+    return [data[i : i + 32] for i in range(0, len(data), 32)]
