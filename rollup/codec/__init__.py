@@ -1,0 +1,1 @@
+"""Byte layouts of the rollup: bytes in, values out, no I/O. One file per layout."""
