@@ -133,6 +133,10 @@ class Payments:
         book = self._book.channel(channel_id)
         return max(state.total_claimed, book.cumulative if book else 0)
 
+    def owed_by(self, channel_id: bytes) -> int:
+        """What the channel owes in all. Raises PaymentRequired("unknown_channel")."""
+        return self.owed(channel_id, self._channel(channel_id))
+
     def next_voucher(self, channel_id: bytes, state: ChannelState, most: int) -> int:
         """The smallest `maxClaimable` that admits a call costing at most `most`."""
         return max(self.owed(channel_id, state) + self._reserved[channel_id] + most, self._last(channel_id) + 1)
@@ -148,7 +152,7 @@ class Payments:
         Raises PaymentRequired: unknown_channel, foreign_voucher (made out to another provider), bad_signature,
         channel_closing, replayed_voucher, voucher_too_small, deposit_too_small.
         """
-        self._check(voucher, most)
+        self.check(voucher, most)
         channel_id = voucher.voucher.channel_id
         self._accepted[channel_id] = voucher.voucher.max_claimable
         self._reserved[channel_id] += most
@@ -159,14 +163,16 @@ class Payments:
             if not self._reserved[channel_id]:
                 del self._reserved[channel_id]
 
-    def _check(self, signed: SignedVoucher, most: int) -> None:
+    def needed(self, signed: SignedVoucher, most: int) -> int:
+        """The smallest `maxClaimable` that would admit this call. Raises PaymentRequired("unknown_channel")."""
+        channel_id = signed.voucher.channel_id
+        return self.next_voucher(channel_id, self._channel(channel_id), most)
+
+    def check(self, signed: SignedVoucher, most: int) -> None:
+        """Raises PaymentRequired as `admit` does, and holds nothing."""
         channel_id = signed.voucher.channel_id
         shown = f"0x{channel_id.hex()}"
-        state = self._channel_state(channel_id)
-        if state is None:
-            raise PaymentRequired(
-                "unknown_channel", f"there is no channel {shown} on chain {self.chain_id}: open one with this provider"
-            )
+        state = self._channel(channel_id)
         if state.receiver != self.provider:
             raise PaymentRequired(
                 "foreign_voucher",
@@ -206,6 +212,15 @@ class Payments:
                 f"channel {shown} holds {state.deposit} micro-OPEN, this call may bring it to {needed}: top it up",
                 needed,
             )
+
+    def _channel(self, channel_id: bytes) -> ChannelState:
+        state = self._channel_state(channel_id)
+        if state is None:
+            raise PaymentRequired(
+                "unknown_channel",
+                f"there is no channel 0x{channel_id.hex()} on chain {self.chain_id}: open one with this provider",
+            )
+        return state
 
     def terms(self, release: int, price_in: int, price_out: int, needed: int | None) -> dict[str, Any]:
         """What a 402 answer offers: how a call of this release can be paid (the shape of x402's requirements)."""

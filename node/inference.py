@@ -1,0 +1,279 @@
+"""One answer's way: release → passages → prompt → tokens → attribution → receipt.
+
+    quote()    what the call can cost at most, before anything is computed for it
+    answer()   streams the text; its last event carries the receipt, which is on disk by then
+
+Requests for different adapters meet in the engine's batch by themselves.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import msgspec
+import structlog
+import trio
+
+from openledger.evm_ext.proofs.receipt import Mode, Receipt, StopReason, Visibility, ledger_domain, tokens_hash
+from openledger.evm_ext.proofs.settlement import encode_entries
+from openledger.genesis.hashing import keccak256
+from openledger.kernels.attribution.client import AttributionClient
+from openledger.kernels.attribution.messages import Attributed, Retrieval
+from openledger.kernels.attribution.policy import Policy
+from openledger.kernels.engine.client import Engine
+from openledger.kernels.engine.messages import Failed, Finished, Generate, Token
+from openledger.node.catalog import ServedRelease
+from openledger.node.content import ContentStore
+from openledger.node.payments import Admission, Payments
+from openledger.node.pricing import fee
+from openledger.node.prompt import last_question, with_passages
+from openledger.node.receipts import BookedReceipt, ReceiptBook
+from openledger.node.records import AnswerBody, ChatRequest, Message, receipt_fields, retrieval_root
+from openledger.node.wallet import Wallet
+
+log = structlog.get_logger(__name__)
+
+PASSAGE_TOKENS_BOUND = 256
+"""A passage takes at most about this many tokens; used only to say beforehand what a call may cost."""
+
+
+class InferenceFailed(Exception):
+    """No answer; nothing is owed. `code` is the engine's, or `attribution_failed`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ChatTokenizer(Protocol):
+    """Messages to the tokens of a prompt, by the release's chat template."""
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Head:
+    """The L2 block whose registry fixed the price."""
+
+    number: int
+    hash: bytes
+
+
+class HeadSource(Protocol):
+    def __call__(self) -> Head: ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call ready to run: its prompt is fixed. `most` is its greatest possible fee in micro-OPEN."""
+
+    request: ChatRequest
+    release: ServedRelease
+    retrieval: Retrieval | None
+    prompt_tokens: list[int]
+    most: int
+    head: Head
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The end of an answer: everything that is kept of it."""
+
+    body: AnswerBody
+    receipt: Receipt
+    receipt_hash: bytes
+    attributed: Attributed
+
+
+def policy_of(release: ServedRelease) -> Policy:
+    """The release's attribution policy in the terms of the attribution process."""
+    a = release.manifest.attribution
+    return Policy(
+        spans_ppm=a.spans_ppm,
+        retrieval_ppm=a.retrieval_ppm,
+        influence_ppm=a.influence_ppm,
+        shortest_span=a.least_span_tokens,
+        most_holders=a.most_holders,
+        top=a.most_entries,
+    )
+
+
+def stop_reason_of(finished_reason: str, output_tokens: Sequence[int], end_tokens: Sequence[int]) -> StopReason:
+    """The receipt's stop reason from the engine's."""
+    if finished_reason == "length":
+        return StopReason.MAX_TOKENS
+    return StopReason.END_OF_TEXT if output_tokens and output_tokens[-1] in end_tokens else StopReason.STOP_SEQUENCE
+
+
+class Inference:
+    """Answers questions for one provider; see the module's text."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        attribution: AttributionClient,
+        tokenizer: ChatTokenizer,
+        end_tokens: Sequence[int],
+        payments: Payments,
+        book: ReceiptBook,
+        content: ContentStore,
+        provider: Wallet,
+        head: HeadSource,
+        platform_bps: int,
+    ) -> None:
+        self._engine = engine
+        self._attribution = attribution
+        self._tokenizer = tokenizer
+        self._end_tokens = tuple(end_tokens)
+        self._payments = payments
+        self._book = book
+        self._content = content
+        self._provider = provider
+        self._head = head
+        self._platform_bps = platform_bps
+        self._domain = ledger_domain(payments.chain_id)
+        self._channel_locks: defaultdict[bytes, trio.Lock] = defaultdict(trio.Lock)
+
+    def quote(self, release: ServedRelease, request: ChatRequest) -> int:
+        """About the most that the call can cost, in micro-OPEN, without searching for passages."""
+        prompt = len(self._tokenizer.encode_chat(request.messages)) + request.retrieval_k * PASSAGE_TOKENS_BOUND
+        return self._fee(release, prompt, request.max_tokens)
+
+    def _fee(self, release: ServedRelease, prompt_tokens: int, output_tokens: int) -> int:
+        return fee(prompt_tokens, output_tokens, release.price_in, release.price_out, self._platform_bps)
+
+    async def prepare(self, release: ServedRelease, request: ChatRequest) -> Prepared:
+        """Search for passages and fix the prompt. Raises InferenceFailed, AttributionError."""
+        head = self._head()
+        retrieval = None
+        if release.index_folders and request.retrieval_k:
+            retrieval = await self._attribution.retrieve(
+                release.index_folders, last_question(request.messages), request.retrieval_k
+            )
+        messages = with_passages(request.messages, retrieval.chunks if retrieval else ())
+        prompt_tokens = self._tokenizer.encode_chat(messages)
+        most = self._fee(release, len(prompt_tokens), request.max_tokens)
+        return Prepared(request, release, retrieval, prompt_tokens, most, head)
+
+    async def answer(self, prepared: Prepared, admission: Admission) -> AsyncGenerator[Delta | Answered, None]:
+        """The answer's text as it comes, then `Answered`. Raises InferenceFailed; nothing is owed then.
+
+        Leaving the iteration early cancels the call; nothing is owed for it.
+        """
+        request, release = prepared.request, prepared.release
+        generate = Generate(
+            request_id=uuid.uuid4().hex,
+            prompt_tokens=prepared.prompt_tokens,
+            max_tokens=request.max_tokens,
+            adapters=[release.adapter] if release.adapter else [],
+            sampling=request.sampling,
+            seed=request.seed,
+            request_hash=request.hash,
+            stop=list(request.stop),
+        )
+        finished: Finished | None = None
+        async with aclosing(self._engine.generate(generate)) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    if event.text:
+                        yield Delta(event.text)
+                elif isinstance(event, Failed):
+                    raise InferenceFailed(event.code, event.message)
+                else:
+                    finished = event
+        if finished is None:
+            raise InferenceFailed("engine_died", "the engine ended without an answer: try again")
+        attributed = await self._attribution.attribute(
+            release.index_folders, finished.output_tokens, prepared.retrieval, policy_of(release)
+        )
+        yield await self._book_answer(prepared, admission, finished, attributed)
+
+    async def _book_answer(
+        self, prepared: Prepared, admission: Admission, finished: Finished, attributed: Attributed
+    ) -> Answered:
+        request, release = prepared.request, prepared.release
+        channel_id = request.channel_id
+        owed = self._fee(release, len(prepared.prompt_tokens), len(finished.output_tokens))
+        vector = tuple((contribution, weight) for contribution, weight in attributed.vector)
+        receipt = Receipt(
+            release=release.id,
+            numerics=release.manifest.numerics,
+            mode=Mode.EXACT,
+            request_hash=request.hash,
+            prompt_tokens_hash=tokens_hash(prepared.prompt_tokens),
+            output_tokens_hash=tokens_hash(finished.output_tokens),
+            stop_reason=stop_reason_of(finished.stop_reason, finished.output_tokens, self._end_tokens),
+            sampling_hash=request.sampling_hash,
+            fingerprint=finished.fingerprint,
+            retrieval_root=retrieval_root(prepared.retrieval),
+            evidence_hash=attributed.evidence_hash,
+            vector_hash=keccak256(encode_entries(vector)),
+            channel_id=channel_id,
+            cumulative_before=0,
+            cumulative_after=0,
+            l2_block_number=prepared.head.number,
+            l2_block_hash=prepared.head.hash,
+            visibility=Visibility.PUBLIC,
+        )
+        # Receipts of a channel form a chain, so they are numbered one at a time, at the end of the answer.
+        async with self._channel_locks[channel_id]:
+            with trio.CancelScope(shield=True):
+                before = self._payments.owed_by(channel_id)
+                receipt = replace(receipt, cumulative_before=before, cumulative_after=before + owed)
+                receipt_hash = receipt.struct_hash
+                body = AnswerBody(
+                    request=request,
+                    prompt_tokens=prepared.prompt_tokens,
+                    output_tokens=finished.output_tokens,
+                    stop_reason=finished.stop_reason,
+                    text=finished.text,
+                    retrieval=prepared.retrieval,
+                    evidence=attributed.evidence,
+                    vector=attributed.vector,
+                    receipt=receipt_fields(receipt),
+                    signature=receipt.sign(self._domain, self._provider.private_key),
+                    voucher_signature=admission.voucher.signature,
+                )
+                booked = BookedReceipt(
+                    receipt_hash, channel_id, release.id, before, before + owed, encode_entries(vector), b""
+                )
+                await trio.to_thread.run_sync(self._keep, body, booked, admission)
+        log.info(
+            "answered",
+            release=release.id,
+            prompt_tokens=len(prepared.prompt_tokens),
+            output_tokens=len(finished.output_tokens),
+            fee_micro_open=owed,
+            contributions=len(vector),
+        )
+        return Answered(body, receipt, receipt_hash, attributed)
+
+    def _keep(self, body: AnswerBody, booked: BookedReceipt, admission: Admission) -> None:
+        encoded = body.encode()
+        self._content.put_named(booked.hash, encoded)
+        content_hash = self._content.put(encoded)
+        self._book.add(
+            replace(booked, body=content_hash), admission.voucher.voucher.max_claimable, admission.voucher.signature
+        )
+
+
+def citations(answered: Answered) -> list[dict[str, object]]:
+    """What the answer may cite as [1], [2], …: the passages put before the model."""
+    retrieval = answered.body.retrieval
+    return [
+        {"number": n, **{k: v for k, v in msgspec.to_builtins(c).items() if k != "index"}}
+        for n, c in enumerate(retrieval.chunks if retrieval else (), 1)
+    ]
