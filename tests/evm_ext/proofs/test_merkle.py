@@ -28,7 +28,7 @@ def unhex(text: str) -> bytes:
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{v['n']} leaves")
 def test_standard_tree_is_openzeppelins_array_and_proofs(vector):
     tree = StandardTree.of_receipts([(7 * i + 1).to_bytes(32, "big") for i in range(vector["n"])])
-    assert [node for node in tree.nodes] == [unhex(node) for node in vector["tree"]]
+    assert list(tree.nodes) == [unhex(node) for node in vector["tree"]]
     assert tree.root == unhex(vector["root"])
     for i, proof in enumerate(vector["proofs"]):
         assert tree.proof(i) == tuple(map(unhex, proof))
