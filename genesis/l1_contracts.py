@@ -9,8 +9,8 @@ from typing import Final
 from openledger.genesis import predeploys
 from openledger.genesis.artifact import artifact
 from openledger.genesis.dev_accounts import DEV_ACCOUNTS
+from openledger.genesis.eip712 import domain_immutables
 from openledger.genesis.genesis import GenesisAccount
-from openledger.genesis.hashing import keccak256
 from openledger.genesis.op_predeploys import GAS_TOKEN_NAME, GAS_TOKEN_SYMBOL, UNSET_MESSAGE_SENDER, proxied
 from openledger.genesis.parameters import OPEN_WEI, TOTAL_SUPPLY_WEI
 from openledger.genesis.preset import Preset
@@ -20,7 +20,6 @@ DEV_L1_OPEN_WEI: Final = 1_000_000 * OPEN_WEI
 """OPEN of each development account on L1, as the ERC-20; the owner holds what is left of the supply."""
 
 _INITIAL_DEPOSIT_BASE_FEE_WEI: Final = 10**9
-_EIP712_DOMAIN: Final = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 
 
 def l1_contracts(preset: Preset, timestamp: int, locked_wei: int) -> dict[bytes, GenesisAccount]:
@@ -46,25 +45,7 @@ def _open_token(preset: Preset, locked_wei: int) -> dict[bytes, GenesisAccount]:
     balances = {account.address: DEV_L1_OPEN_WEI for account in DEV_ACCOUNTS}
     balances[preset.l1.portal] = locked_wei
     balances[preset.owner] = balances.get(preset.owner, 0) + TOTAL_SUPPLY_WEI - sum(balances.values())
-    hashed_name, hashed_version = keccak256(GAS_TOKEN_NAME.encode()), keccak256(b"1")
-    domain = b"".join(
-        (
-            keccak256(_EIP712_DOMAIN),
-            hashed_name,
-            hashed_version,
-            preset.l1_chain_id.to_bytes(32, "big"),
-            preset.l1.open_token.rjust(32, b"\0"),
-        )
-    )
-    code = token.with_immutables(
-        _cachedChainId=preset.l1_chain_id,
-        _cachedThis=preset.l1.open_token,
-        _cachedDomainSeparator=keccak256(domain),
-        _hashedName=hashed_name,
-        _hashedVersion=hashed_version,
-        _name=_short_string(GAS_TOKEN_NAME),
-        _version=_short_string("1"),
-    )
+    code = token.with_immutables(**domain_immutables(GAS_TOKEN_NAME, "1", preset.l1_chain_id, preset.l1.open_token))
     storage = token.storage(_totalSupply=TOTAL_SUPPLY_WEI, _name=GAS_TOKEN_NAME, _symbol=GAS_TOKEN_SYMBOL)
     held = token.slot("_balances")
     storage |= {mapping_slot(held, holder): amount for holder, amount in balances.items() if amount}
@@ -192,9 +173,3 @@ def _bridges(preset: Preset) -> dict[bytes, GenesisAccount]:
             implementation_state=erc721_bridge.storage(_initialized=1, otherBridge=predeploys.L2_ERC721_BRIDGE),
         ),
     }
-
-
-def _short_string(text: str) -> int:
-    """OpenZeppelin's ShortString: the text left-aligned, its length in the last byte."""
-    data = text.encode()
-    return int.from_bytes(data.ljust(32, b"\0"), "big") | len(data)

@@ -345,3 +345,22 @@ def test_development_accounts_are_rich_and_no_stored_word_is_zero(genesis):
 
 def test_code_behind_the_l2s_addresses_fits_the_code_size_limit():
     assert all(len(account.code) <= 24_576 for account in (*L1.alloc.values(), *L2.alloc.values()))
+
+
+SPEAKERS = [
+    pytest.param(genesis, address, id=name)
+    for genesis, address, name in (
+        (L1, predeploys.L1_OPEN_TOKEN, "OpenToken"),
+        (L2, predeploys.DATANET_REGISTRY, "DatanetRegistry"),
+        (L2, predeploys.INFERENCE_LEDGER, "InferenceLedger"),
+    )
+    if address in genesis.alloc
+]
+
+
+@pytest.mark.parametrize(("genesis", "address"), SPEAKERS)
+def test_a_contract_names_its_own_typed_data_domain(genesis, address, machine):
+    """EIP-5267: what wallets ask before they show what is to be signed."""
+    evm = machine(genesis.chain_id, genesis.alloc)
+    answer = evm.call(address, "eip712Domain()", returns="(bytes1,string,string,uint256,address,bytes32,uint256[])")
+    assert answer == (b"\x0f", "Openledger", "1", genesis.chain_id, "0x" + address.hex(), bytes(32), ())
