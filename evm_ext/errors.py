@@ -41,8 +41,12 @@ class UnknownParent(ExecutionError):
     """The parent of the block to build or import is not stored: fetch it first."""
 
 
-class StateUnavailable(ExecutionError):
-    """The state of this block is not stored."""
+class InconsistentHeads(ExecutionError):
+    """Safe or finalized would not be on the canonical chain, or not in order."""
+
+
+class TooManyResults(ExecutionError):
+    """A query has more results than its limit."""
 
 
 # --- transactions ----------------------------------------------------------------------------------

@@ -128,7 +128,6 @@ class Trie:
         if node is None:
             return _Leaf(path, value)
         node = self._resolve(node)
-        node.encoded = None
         kind = type(node)
         if kind is _Branch:
             if not path:
@@ -174,7 +173,6 @@ class Trie:
             child = self._remove(node.child, path[len(node.path) :])
             if child is node.child:
                 return original
-            node.encoded = None
             node.child = child
             return self._merge_extension(node)
         if not path:
@@ -185,10 +183,9 @@ class Trie:
             index = int(path[0], 16)
             child = node.children[index]
             changed = self._remove(child, path[1:])
-            if changed is child and _unchanged(changed):
+            if changed is child and type(child) in (bytes, list):
                 return original
             node.children[index] = changed
-        node.encoded = None
         return self._collapse_branch(node)
 
     def _collapse_branch(self, branch: _Branch) -> Any:
@@ -221,16 +218,12 @@ class Trie:
             return b"\xa0" + node
         if type(node) is list:
             return encoding.encode(node)
-        if node.encoded is not None:
-            reference: bytes = node.encoded
-            return reference
         encoded = self._encode(node, nodes)
-        if len(encoded) >= 32:
-            digest = keccak256(encoded)
-            nodes[digest] = encoded
-            encoded = b"\xa0" + digest
-        node.encoded = encoded
-        return encoded
+        if len(encoded) < 32:
+            return encoded
+        digest = keccak256(encoded)
+        nodes[digest] = encoded
+        return b"\xa0" + digest
 
     def _encode(self, node: Any, nodes: MutableMapping[bytes, bytes]) -> bytes:
         kind = type(node)
@@ -246,30 +239,27 @@ class Trie:
 
 
 class _Leaf:
-    __slots__ = ("encoded", "path", "value")
+    __slots__ = ("path", "value")
 
     def __init__(self, path: str, value: bytes) -> None:
         self.path = path
         self.value = value
-        self.encoded: bytes | None = None
 
 
 class _Extension:
-    __slots__ = ("child", "encoded", "path")
+    __slots__ = ("child", "path")
 
     def __init__(self, path: str, child: Any) -> None:
         self.path = path
         self.child = child
-        self.encoded: bytes | None = None
 
 
 class _Branch:
-    __slots__ = ("children", "encoded", "value")
+    __slots__ = ("children", "value")
 
     def __init__(self, children: list[Any], value: bytes) -> None:
         self.children = children
         self.value = value
-        self.encoded: bytes | None = None
 
 
 def lookup(source: NodeSource, cache: MutableMapping[bytes, Any], root: bytes, path: str) -> bytes | None:
@@ -318,11 +308,6 @@ def _node_from_item(item: Any) -> _Leaf | _Extension | _Branch:
         return _Branch([child or None for child in item[:16]], item[16])
     path, is_leaf = _decode_path(item[0])
     return _Leaf(path, item[1]) if is_leaf else _Extension(path, item[1])
-
-
-def _unchanged(node: Any) -> bool:
-    """Whether a child that came back as the same object cannot have been changed in place."""
-    return node is None or type(node) in (bytes, list) or node.encoded is not None
 
 
 def _shared_length(left: str, right: str) -> int:

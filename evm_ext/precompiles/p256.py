@@ -1,0 +1,44 @@
+"""P256VERIFY at 0x100: an ECDSA signature over secp256r1 (RIP-7212; OP-Stack since Fjord).
+
+Input is hash 32 || r 32 || s 32 || x 32 || y 32. Output is 1 as 32 bytes if the signature is valid, nothing
+otherwise, also for input of any other length: the precompile never fails, except for want of gas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+P256VERIFY_GAS = 3_450
+INPUT_BYTES = 160
+
+_P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
+_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_CURVE = ec.SECP256R1()
+_ALGORITHM = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
+
+
+def p256_verify(computation: Any) -> Any:
+    """The precompile, on a py-evm computation."""
+    computation.consume_gas(P256VERIFY_GAS, "P256VERIFY precompile")
+    computation.output = (1).to_bytes(32, "big") if is_valid(bytes(computation.msg.data)) else b""
+    return computation
+
+
+def is_valid(data: bytes) -> bool:
+    """Whether the 160 bytes hold a valid signature."""
+    if len(data) != INPUT_BYTES:
+        return False
+    digest = data[:32]
+    r, s, x, y = (int.from_bytes(data[start : start + 32], "big") for start in range(32, INPUT_BYTES, 32))
+    if not (0 < r < _N and 0 < s < _N and x < _P and y < _P):
+        return False
+    try:
+        key = ec.EllipticCurvePublicNumbers(x, y, _CURVE).public_key()
+        key.verify(utils.encode_dss_signature(r, s), digest, _ALGORITHM)
+    except (ValueError, InvalidSignature):
+        return False  # not a point of the curve, or not a signature by this key
+    return True

@@ -1,0 +1,297 @@
+"""The state a block's transactions change: a cache over a reader, with an undo log.
+
+The virtual machine (py-evm's opcodes) works on this object, so the method names are those of py-evm's
+`StateAPI`. Snapshots are positions in the undo log: taking one is free, keeping one is free, reverting
+costs what is undone. A flat table of accounts can replace the reader without anything here changing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from openledger.evm_ext.encoding import encode_uint
+from openledger.evm_ext.state.account import EMPTY_ACCOUNT, EMPTY_CODE_HASH, Account, encode_account
+from openledger.evm_ext.state.reader import StateReader
+from openledger.evm_ext.trie import EMPTY_ROOT
+from openledger.genesis.hashing import keccak256
+
+_ACCOUNT, _SLOT, _STORAGE, _TRANSIENT, _WARM = range(5)
+
+
+@dataclass(frozen=True)
+class StateChanges:
+    """What a block adds to the store: the new root, trie nodes and code by hash."""
+
+    root: bytes
+    nodes: dict[bytes, bytes]
+    codes: dict[bytes, bytes]
+
+
+class WorldState:
+    """State between transactions and inside one. One thread at a time.
+
+    Addresses are 20 bytes, slots and values integers below 2**256, balances wei. `environment` is the
+    block that is executed (see `vm.environment`); opcodes read it through the properties below.
+    """
+
+    def __init__(self, reader: StateReader, environment: Any, computation_class: Any) -> None:
+        self._reader = reader
+        self._accounts: dict[bytes, Account | None] = {}
+        self._storage: dict[bytes, dict[int, int]] = {}
+        self._codes: dict[bytes, bytes] = {}
+        self._dirty: set[bytes] = set()
+        self._dirty_slots: dict[bytes, set[int]] = {}
+        self._journal: list[tuple[Any, ...]] = []
+        self._touched: set[bytes] = set()
+        self._original: dict[tuple[bytes, int], int] = {}
+        self._transient: dict[tuple[bytes, int], bytes] = {}
+        self._precompiles = frozenset(computation_class.get_precompiles())
+        self._warm: set[Any] = set(self._precompiles)
+        self.computation_class = computation_class
+        self.execution_context = environment
+        self.coinbase = environment.coinbase
+        self.timestamp = environment.timestamp
+        self.block_number = environment.block_number
+        self.mix_hash = environment.mix_hash
+        self.gas_limit = environment.gas_limit
+        self.base_fee = environment.base_fee_per_gas
+        self.blob_base_fee = environment.blob_base_fee
+        self.difficulty = 0
+        self.get_ancestor_hash = environment.get_ancestor_hash
+        self.deadline: float | None = None
+        """Monotonic time after which a computation stops with `CallTimeout`; None in blocks."""
+
+    # --- accounts -----------------------------------------------------------------------------------
+
+    def _account(self, address: bytes) -> Account | None:
+        try:
+            return self._accounts[address]
+        except KeyError:
+            account = self._accounts[address] = self._reader.account(address)
+            return account
+
+    def _set_account(self, address: bytes, old: Account | None, new: Account | None) -> None:
+        self._journal.append((_ACCOUNT, address, old))
+        self._accounts[address] = new
+        self._touched.add(address)
+
+    def get_balance(self, address: bytes) -> int:
+        account = self._account(address)
+        return 0 if account is None else account[1]
+
+    def set_balance(self, address: bytes, balance: int) -> None:
+        if not 0 <= balance < 1 << 256:
+            raise ValueError(f"balance of 0x{address.hex()} out of range: {balance}")
+        old = self._account(address)
+        nonce, _, root, code_hash = old or EMPTY_ACCOUNT
+        self._set_account(address, old, Account(nonce, balance, root, code_hash))
+
+    def delta_balance(self, address: bytes, delta: int) -> None:
+        self.set_balance(address, self.get_balance(address) + delta)
+
+    def get_nonce(self, address: bytes) -> int:
+        account = self._account(address)
+        return 0 if account is None else account[0]
+
+    def set_nonce(self, address: bytes, nonce: int) -> None:
+        old = self._account(address)
+        _, balance, root, code_hash = old or EMPTY_ACCOUNT
+        self._set_account(address, old, Account(nonce, balance, root, code_hash))
+
+    def increment_nonce(self, address: bytes) -> None:
+        self.set_nonce(address, self.get_nonce(address) + 1)
+
+    def get_code_hash(self, address: bytes) -> bytes:
+        account = self._account(address)
+        return EMPTY_CODE_HASH if account is None else account[3]
+
+    def get_code(self, address: bytes) -> bytes:
+        code_hash = self.get_code_hash(address)
+        if code_hash == EMPTY_CODE_HASH:
+            return b""
+        code = self._codes.get(code_hash)
+        return self._reader.code(code_hash) if code is None else code
+
+    def set_code(self, address: bytes, code: bytes) -> None:
+        old = self._account(address)
+        nonce, balance, root, _ = old or EMPTY_ACCOUNT
+        code_hash = keccak256(code)
+        if code:
+            self._codes[code_hash] = bytes(code)
+        self._set_account(address, old, Account(nonce, balance, root, code_hash))
+
+    def delete_code(self, address: bytes) -> None:
+        self.set_code(address, b"")
+
+    def has_code_or_nonce(self, address: bytes) -> bool:
+        """Whether a contract may not be created here; storage counts too (EIP-684, EIP-7610)."""
+        account = self._account(address)
+        return account is not None and (account[0] != 0 or account[3] != EMPTY_CODE_HASH or account[2] != EMPTY_ROOT)
+
+    def account_exists(self, address: bytes) -> bool:
+        return self._account(address) is not None
+
+    def account_is_empty(self, address: bytes) -> bool:
+        account = self._account(address)
+        return account is None or account.is_empty
+
+    def touch_account(self, address: bytes) -> None:
+        old = self._account(address)
+        if old is None:
+            self._set_account(address, None, EMPTY_ACCOUNT)
+        elif old.is_empty:
+            self._touched.add(address)
+
+    def delete_account(self, address: bytes) -> None:
+        old = self._account(address)
+        self._clear_slots(address)
+        self._set_account(address, old, None)
+
+    # --- storage ------------------------------------------------------------------------------------
+
+    def get_storage(self, address: bytes, slot: int, from_journal: bool = True) -> int:
+        """A word; with `from_journal` False, its value when the transaction began (EIP-2200)."""
+        if not from_journal:
+            original = self._original.get((address, slot))
+            if original is not None:
+                return original
+        slots = self._storage.get(address)
+        if slots is None:
+            slots = self._storage[address] = {}
+        value = slots.get(slot)
+        if value is None:
+            account = self._account(address)
+            value = 0 if account is None else self._reader.storage(address, account[2], slot)
+            slots[slot] = value
+        return value
+
+    def set_storage(self, address: bytes, slot: int, value: int) -> None:
+        old = self.get_storage(address, slot)
+        if old == value:
+            return
+        self._original.setdefault((address, slot), old)
+        self._journal.append((_SLOT, address, slot, old))
+        self._storage[address][slot] = value
+        dirty = self._dirty_slots.get(address)
+        if dirty is None:
+            dirty = self._dirty_slots[address] = set()
+        dirty.add(slot)
+        account = self._account(address)
+        if account is None:
+            self._set_account(address, None, EMPTY_ACCOUNT)
+        self._dirty.add(address)
+
+    def delete_storage(self, address: bytes) -> None:
+        old = self._account(address)
+        if old is not None and old[2] != EMPTY_ROOT:
+            self._set_account(address, old, Account(old[0], old[1], EMPTY_ROOT, old[3]))
+        self._clear_slots(address)
+
+    def _clear_slots(self, address: bytes) -> None:
+        slots = self._storage.get(address)
+        if slots:
+            self._journal.append((_STORAGE, address, slots))
+            self._storage[address] = {}
+
+    # --- inside one transaction -----------------------------------------------------------------------
+
+    def get_transient_storage(self, address: bytes, slot: int) -> bytes:
+        return self._transient.get((address, slot), b"")
+
+    def set_transient_storage(self, address: bytes, slot: int, value: bytes) -> None:
+        key = (address, slot)
+        self._journal.append((_TRANSIENT, key, self._transient.get(key, b"")))
+        self._transient[key] = value
+
+    def is_address_warm(self, address: bytes) -> bool:
+        return address in self._warm
+
+    def mark_address_warm(self, address: bytes) -> None:
+        if address not in self._warm:
+            self._journal.append((_WARM, address))
+            self._warm.add(address)
+
+    def is_storage_warm(self, address: bytes, slot: int) -> bool:
+        return (address, slot) in self._warm
+
+    def mark_storage_warm(self, address: bytes, slot: int) -> None:
+        key = (address, slot)
+        if key not in self._warm:
+            self._journal.append((_WARM, key))
+            self._warm.add(key)
+
+    def snapshot(self) -> int:
+        """A point to revert to, valid until the transaction ends."""
+        return len(self._journal)
+
+    def commit(self, snapshot: int) -> None:
+        """Keep what happened since a snapshot: nothing to do."""
+
+    def revert(self, snapshot: int) -> None:
+        """Undo everything since a snapshot."""
+        journal = self._journal
+        while len(journal) > snapshot:
+            entry = journal.pop()
+            kind = entry[0]
+            if kind == _ACCOUNT:
+                self._accounts[entry[1]] = entry[2]
+            elif kind == _SLOT:
+                self._storage[entry[1]][entry[2]] = entry[3]
+            elif kind == _WARM:
+                self._warm.discard(entry[1])
+            elif kind == _TRANSIENT:
+                self._transient[entry[1]] = entry[2]
+            else:
+                self._storage[entry[1]] = entry[2]
+
+    def end_transaction(self) -> None:
+        """Make the transaction's changes final: empty touched accounts go (EIP-161), warm addresses,
+        transient storage and the undo log are cleared."""
+        for address in self._touched:
+            account = self._accounts[address]
+            if account is not None and account.is_empty:
+                self._accounts[address] = None
+                self._storage.pop(address, None)
+        self._dirty |= self._touched
+        self._touched.clear()
+        self._journal.clear()
+        self._original.clear()
+        if self._transient:
+            self._transient.clear()
+        self._warm = set(self._precompiles)
+
+    # --- after the last transaction -------------------------------------------------------------------
+
+    def compute_changes(self) -> StateChanges:
+        """Commit everything to the tries, in memory. Call once, outside a transaction."""
+        nodes: dict[bytes, bytes] = {}
+        trie = self._reader.account_trie()
+        for address in sorted(self._dirty):
+            account = self._account(address)
+            key = keccak256(address)
+            if account is None:
+                trie.delete(key)
+                continue
+            dirty_slots = self._dirty_slots.get(address)
+            if dirty_slots:
+                account = self._commit_storage(address, account, dirty_slots, nodes)
+            trie.set(key, encode_account(account))
+        return StateChanges(trie.commit(nodes), nodes, dict(self._codes))
+
+    def _commit_storage(
+        self, address: bytes, account: Account, dirty_slots: set[int], nodes: dict[bytes, bytes]
+    ) -> Account:
+        slots = self._storage.get(address, {})
+        storage = self._reader.storage_trie(account.storage_root)
+        for slot in sorted(dirty_slots):
+            value = slots.get(slot, 0)
+            storage.set(keccak256(slot.to_bytes(32, "big")), encode_uint(value) if value else b"")
+        updated = account._replace(storage_root=storage.commit(nodes))
+        self._accounts[address] = updated
+        return updated
+
+    def storage_root(self, address: bytes) -> bytes:
+        """The root of an account's storage after `compute_changes`."""
+        account = self._account(address)
+        return EMPTY_ROOT if account is None else account.storage_root

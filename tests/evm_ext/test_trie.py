@@ -1,0 +1,84 @@
+"""Tries against the `trie` library."""
+
+import rlp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trie import HexaryTrie
+
+from openledger.evm_ext.encoding import encode_uint
+from openledger.evm_ext.trie import EMPTY_ROOT, Trie, ordered_root, root_of
+from openledger.genesis.hashing import keccak256
+
+# Short keys over few bytes make shared prefixes, values at branches and embedded nodes likely.
+_KEYS = st.one_of(
+    st.binary(min_size=1, max_size=3),
+    st.integers(0, 12).map(lambda number: keccak256(bytes([number]))),
+    st.lists(st.sampled_from([0x00, 0x01, 0x10, 0x11]), min_size=1, max_size=4).map(bytes),
+)
+_VALUES = st.one_of(st.binary(min_size=1, max_size=4), st.binary(min_size=30, max_size=40))
+_SHORT_KEYS = st.binary(min_size=2, max_size=2)
+_CHANGES = st.lists(st.tuples(_KEYS, st.one_of(st.none(), _VALUES)), max_size=30)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_CHANGES, max_size=4))
+def test_batches_of_updates_and_deletions_give_the_library_s_root(batches):
+    nodes: dict[bytes, bytes] = {}
+    cache: dict[bytes, object] = {}
+    reference = HexaryTrie({})
+    contents: dict[bytes, bytes] = {}
+    root = EMPTY_ROOT
+    for batch in batches:
+        trie = Trie(nodes.get, root, cache)
+        for key, value in batch:
+            if value is None:
+                trie.delete(key)
+                contents.pop(key, None)
+                if key in reference:
+                    del reference[key]
+            else:
+                trie.set(key, value)
+                contents[key] = value
+                reference[key] = value
+        for key in [key for key, _ in batch]:
+            assert trie.get(key) == contents.get(key)
+        root = trie.commit(nodes)
+        assert root == reference.root_hash
+        assert root == root_of(contents)
+        committed = Trie(nodes.get, root, cache)
+        for key, value in contents.items():
+            assert committed.get(key) == value
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(_SHORT_KEYS, _VALUES, min_size=1, max_size=20), _SHORT_KEYS)
+def test_proofs_of_presence_and_absence_are_accepted_by_the_library(contents, asked):
+    nodes: dict[bytes, bytes] = {}
+    trie = Trie(nodes.get, EMPTY_ROOT)
+    for key, value in contents.items():
+        trie.set(key, value)
+    root = trie.commit(nodes)
+    for key in (asked, next(iter(contents))):
+        proof = [rlp.decode(node) for node in Trie(nodes.get, root).proof(key)]
+        assert HexaryTrie.get_from_proof(root, key, proof) == contents.get(key, b"")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(min_size=1, max_size=60), max_size=300))
+def test_the_root_of_a_list_is_that_of_the_trie_over_its_indexes(values):
+    reference = HexaryTrie({})
+    for index, value in enumerate(values):
+        reference[encode_uint(index)] = value
+    assert ordered_root(values) == reference.root_hash
+
+
+def test_deleting_everything_leaves_the_empty_root():
+    nodes: dict[bytes, bytes] = {}
+    trie = Trie(nodes.get, EMPTY_ROOT)
+    keys = [keccak256(bytes([number])) for number in range(50)]
+    for key in keys:
+        trie.set(key, b"x" * 40)
+    trie = Trie(nodes.get, trie.commit(nodes))
+    for key in keys:
+        trie.delete(key)
+    assert trie.commit(nodes) == EMPTY_ROOT
