@@ -70,6 +70,9 @@ class Machine:
         for address, account in (alloc or {}).items():
             self.put(address, account)
 
+    def set_timestamp(self, timestamp: int) -> None:
+        self.evm.set_block_env(pyrevm.BlockEnv(number=2, timestamp=timestamp, gas_limit=100_000_000, basefee=0))
+
     def put(self, address: bytes, account: GenesisAccount) -> None:
         self.evm.insert_account_info(
             _hex(address),
