@@ -8,7 +8,6 @@ import pytest
 
 from openledger.genesis import dev_accounts, predeploys
 from openledger.genesis.artifact import ARTIFACTS_FOLDER, artifact
-from openledger.genesis.economy_alloc import economy_alloc
 from openledger.genesis.parameters import TOTAL_SUPPLY_WEI
 from openledger.genesis.predeploys import implementation_address
 from openledger.genesis.presets import DEVNET, l1_genesis, l2_genesis
@@ -178,8 +177,6 @@ def state_of(evm, address, extra=()):
 def test_every_named_address_has_code_where_it_belongs():
     for name, address in ADDRESSES.items():
         on_l1_side = name.startswith("L1_") and name not in ("L1_BLOCK", "L1_FEE_VAULT")
-        if name in ECONOMY and not economy_alloc(DEVNET):
-            continue
         if name in NOT_IN_THE_ALLOC:
             assert address not in L2.alloc, name
             assert address not in L1.alloc, name
