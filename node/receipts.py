@@ -1,7 +1,7 @@
 """The provider's book: every receipt given and every voucher taken, on disk before the answer's last byte leaves.
 
-One SQLite file (write-ahead log, full synchronisation). A receipt moves `open` → `sent` (in a settlement that was
-signed) → `settled`. What a channel owes is a chain: each receipt begins where the one before it ended, so a receipt
+One SQLite file (write-ahead log, full synchronisation). A receipt moves `open` → `sent` (in a settlement that may be
+on its way) → `settled`; a settlement `sent` → `settled` → `published` (its receipts' bodies are on the DA layer). What a channel owes is a chain: each receipt begins where the one before it ended, so a receipt
 can neither be lost nor counted twice. Amounts are micro-OPEN.
 """
 
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS receipt (
 );
 CREATE INDEX IF NOT EXISTS receipt_state ON receipt (state, number);
 CREATE TABLE IF NOT EXISTS settlement (
-    root BLOB PRIMARY KEY, payload BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'sent'
+    root BLOB PRIMARY KEY, payload BLOB NOT NULL, nonce INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'sent'
 ) WITHOUT ROWID;
 """
 
@@ -59,6 +59,15 @@ class ChannelBook:
     cumulative: int
     max_claimable: int
     signature: bytes
+
+
+@dataclass(frozen=True)
+class SentSettlement:
+    """A settlement that may be on its way: its calldata and the nonce it was, or will be, sent with."""
+
+    root: bytes
+    payload: bytes
+    nonce: int
 
 
 class ReceiptBook:
@@ -159,19 +168,21 @@ class ReceiptBook:
 
     # settlements
 
-    def begin_settlement(self, root: bytes, payload: bytes, receipts: list[bytes]) -> None:
-        """Record, before it is sent, that these receipts go into the settlement with this root and calldata."""
+    def begin_settlement(self, root: bytes, payload: bytes, nonce: int, receipts: list[bytes]) -> None:
+        """Record, before it is sent, that these receipts go into the settlement with this root, calldata and nonce."""
         with self._transaction() as db:
-            db.execute("INSERT INTO settlement (root, payload) VALUES (?, ?)", (root, payload))
+            db.execute("INSERT INTO settlement (root, payload, nonce) VALUES (?, ?, ?)", (root, payload, nonce))
             db.executemany(
                 "UPDATE receipt SET state = 'sent', root = ? WHERE hash = ?", [(root, digest) for digest in receipts]
             )
 
-    def unfinished_settlement(self) -> tuple[bytes, bytes] | None:
-        """Root and payload of a settlement whose fate is not known yet; there is at most one."""
+    def unfinished_settlement(self) -> SentSettlement | None:
+        """A settlement whose fate is not known yet; there is at most one."""
         with self._lock:
-            row = self._db.execute("SELECT root, payload FROM settlement WHERE state = 'sent' LIMIT 1").fetchone()
-        return (row[0], row[1]) if row else None
+            row = self._db.execute(
+                "SELECT root, payload, nonce FROM settlement WHERE state = 'sent' LIMIT 1"
+            ).fetchone()
+        return SentSettlement(*row) if row else None
 
     def finish_settlement(self, root: bytes) -> None:
         """The settlement is in a block."""
@@ -180,7 +191,18 @@ class ReceiptBook:
             db.execute("UPDATE receipt SET state = 'settled' WHERE root = ?", (root,))
 
     def abandon_settlement(self, root: bytes) -> None:
-        """The settlement was refused for good: its receipts are open again."""
+        """The settlement can never be in a block: its receipts are open again."""
         with self._transaction() as db:
             db.execute("DELETE FROM settlement WHERE root = ?", (root,))
             db.execute("UPDATE receipt SET state = 'open', root = NULL WHERE root = ?", (root,))
+
+    def unpublished_settlements(self) -> list[bytes]:
+        """The roots of settlements in blocks whose receipts' bodies are not on the DA layer yet."""
+        with self._lock:
+            rows = self._db.execute("SELECT root FROM settlement WHERE state = 'settled'").fetchall()
+        return [row[0] for row in rows]
+
+    def mark_published(self, root: bytes) -> None:
+        """The bodies behind this root are on the DA layer and announced."""
+        with self._transaction() as db:
+            db.execute("UPDATE settlement SET state = 'published' WHERE root = ?", (root,))

@@ -42,16 +42,33 @@ class Wallet:
         return signature[:64] + bytes([27 + signature[64]])
 
     async def send(
-        self, rpc: RpcClient, contract: Contract, function: str, *arguments: Any, value_wei: int = 0
+        self,
+        rpc: RpcClient,
+        contract: Contract,
+        function: str,
+        *arguments: Any,
+        value_wei: int = 0,
+        nonce: int | None = None,
     ) -> dict[str, Any]:
-        """Call `function` in a transaction and return its receipt.
+        """Call `function` in a transaction and return its receipt. `nonce` None takes the next one.
 
         Raises TransactionReverted with the contract's reason, RpcError for what the pool refuses, RpcUnavailable.
         """
-        return await self.transact(rpc, contract.address, contract.encode(function, *arguments), value_wei, contract)
+        data = contract.encode(function, *arguments)
+        return await self.transact(rpc, contract.address, data, value_wei, contract, nonce)
+
+    async def next_nonce(self, rpc: RpcClient) -> int:
+        """The nonce after all transactions in blocks and in the pool."""
+        return int(await rpc.call("eth_getTransactionCount", "0x" + self.address.hex(), "pending"), 16)
 
     async def transact(
-        self, rpc: RpcClient, to: bytes, data: bytes = b"", value_wei: int = 0, contract: Contract | None = None
+        self,
+        rpc: RpcClient,
+        to: bytes,
+        data: bytes = b"",
+        value_wei: int = 0,
+        contract: Contract | None = None,
+        nonce: int | None = None,
     ) -> dict[str, Any]:
         """Send a type-2 transaction and return its receipt; errors as in `send`."""
         call = {
@@ -67,7 +84,8 @@ class Wallet:
                 raise
             reason = contract.explain(error.revert_data) if contract else str(error)
             raise TransactionReverted(reason) from error
-        nonce = int(await rpc.call("eth_getTransactionCount", call["from"], "pending"), 16)
+        if nonce is None:
+            nonce = await self.next_nonce(rpc)
         head = await rpc.call("eth_getBlockByNumber", "latest", False)
         tip = int(await rpc.call("eth_maxPriorityFeePerGas"), 16)
         signed = Account.sign_transaction(

@@ -9,6 +9,7 @@ import orjson
 import structlog
 import trio
 
+from openledger.node.http.json_depth import require_shallow_json
 from openledger.node.rpc.errors import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -103,6 +104,10 @@ class Dispatcher:
 
     async def handle(self, body: bytes, caller: Caller) -> bytes | None:
         """The answer to one message; None when it held only notifications. Never raises."""
+        try:
+            require_shallow_json(body)
+        except ValueError as error:
+            return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
         stripped = body.lstrip()
         if stripped[:1] == b"[":
             return await self._handle_batch(stripped, caller)
@@ -111,7 +116,7 @@ class Dispatcher:
     async def _handle_batch(self, body: bytes, caller: Caller) -> bytes | None:
         try:
             calls = _decode_batch(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
         if not calls:
             return _error_answer(NULL_ID, RpcError(INVALID_REQUEST, "empty batch"))
@@ -133,8 +138,8 @@ class Dispatcher:
     async def _handle_call(self, body: bytes, caller: Caller, room: int) -> bytes | None:
         try:
             call = _decode_call(body)
-        except (msgspec.DecodeError, RecursionError) as error:
-            return _error_answer(NULL_ID, _undecodable(body, error))
+        except msgspec.DecodeError as error:
+            return _error_answer(NULL_ID, _undecodable(error))
         identifier = bytes(call.id) or NULL_ID
         if identifier[0] not in _ID_STARTS:
             return _error_answer(NULL_ID, RpcError(INVALID_REQUEST, "invalid id: use a string or a number"))
@@ -163,7 +168,7 @@ class Dispatcher:
         if call.params:
             try:
                 values = _decode_any(call.params)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except msgspec.DecodeError as error:
                 raise InvalidParams(f"malformed params: {error}") from error
         else:
             values = ()
@@ -187,11 +192,9 @@ def _encode(result: Any) -> bytes:
     return orjson.dumps(result)
 
 
-def _undecodable(body: bytes, error: Exception) -> RpcError:
+def _undecodable(error: msgspec.DecodeError) -> RpcError:
     if isinstance(error, msgspec.ValidationError):
         return RpcError(INVALID_REQUEST, f"invalid request: {error}")
-    if isinstance(error, RecursionError):
-        return RpcError(PARSE_ERROR, "parse error: nested too deeply")
     return RpcError(PARSE_ERROR, f"parse error: {error}")
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from openledger.evm_ext.block import Block, Header
-from openledger.evm_ext.receipts import Log, Receipt
+from openledger.evm_ext.chain import LocatedLog
+from openledger.evm_ext.receipts import Receipt
 from openledger.evm_ext.transactions import BLOB, DEPOSIT, DYNAMIC_FEE, LEGACY, SET_CODE, Transaction
 
 Json = dict[str, Any]
@@ -159,7 +160,17 @@ def receipt_json(block: Block, receipts: tuple[Receipt, ...], index: int, first_
         "effectiveGasPrice": hex(receipt.effective_gas_price),
         "contractAddress": hex_bytes(receipt.contract_address) if receipt.contract_address else None,
         "logs": [
-            log_json(log, header, transaction.hash, index, first_log + offset)
+            located_log_json(
+                LocatedLog(
+                    log,
+                    header.hash,
+                    header.number,
+                    header.timestamp,
+                    transaction.hash,
+                    index,
+                    first_log + offset,
+                )
+            )
             for offset, log in enumerate(receipt.logs)
         ],
         "logsBloom": hex_bytes(receipt.bloom),
@@ -187,19 +198,18 @@ _OPTIONAL_RECEIPT_FIELDS = (
 )
 
 
-def log_json(
-    log: Log, header: Header, transaction_hash: bytes, transaction_index: int, log_index: int, removed: bool = False
-) -> Json:
+def located_log_json(located: LocatedLog, removed: bool = False) -> Json:
+    """A log that was searched for; `removed` by a reorganisation."""
     return {
-        "address": hex_bytes(log.address),
-        "topics": [hex_bytes(topic) for topic in log.topics],
-        "data": hex_bytes(log.data),
-        "blockNumber": hex(header.number),
-        "blockHash": hex_bytes(header.hash),
-        "blockTimestamp": hex(header.timestamp),
-        "transactionHash": hex_bytes(transaction_hash),
-        "transactionIndex": hex(transaction_index),
-        "logIndex": hex(log_index),
+        "address": hex_bytes(located.log.address),
+        "topics": [hex_bytes(topic) for topic in located.log.topics],
+        "data": hex_bytes(located.log.data),
+        "blockNumber": hex(located.block_number),
+        "blockHash": hex_bytes(located.block_hash),
+        "blockTimestamp": hex(located.block_timestamp),
+        "transactionHash": hex_bytes(located.transaction_hash),
+        "transactionIndex": hex(located.transaction_index),
+        "logIndex": hex(located.log_index),
         "removed": removed,
     }
 

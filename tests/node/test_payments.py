@@ -14,7 +14,7 @@ from openledger.evm_ext.proofs.eip712 import address_of
 from openledger.evm_ext.proofs.receipt import Voucher, ledger_domain
 from openledger.node.payments import PaymentRequired, Payments, SignedVoucher, parse_voucher
 from openledger.node.pricing import fee
-from openledger.node.receipts import BookedReceipt, ReceiptBook, StaleChannel
+from openledger.node.receipts import BookedReceipt, ReceiptBook, SentSettlement, StaleChannel
 
 CHAIN = 161_299
 PAYER, STRANGER = b"\x11" * 32, b"\x22" * 32
@@ -142,17 +142,20 @@ def test_receipts_of_a_channel_form_a_chain_without_gaps(tmp_path: Path) -> None
 def test_a_settlement_is_recorded_before_it_is_sent_and_can_be_taken_back(tmp_path: Path) -> None:
     book = ReceiptBook(tmp_path / "book.sqlite")
     book.add(booked(0, 30), 100, b"\x05" * 65)
-    book.begin_settlement(b"\x09" * 32, b"payload", [b"\x01" * 32])
+    book.begin_settlement(b"\x09" * 32, b"payload", 4, [b"\x01" * 32])
     book.close()
     book = ReceiptBook(tmp_path / "book.sqlite")
-    assert book.unfinished_settlement() == (b"\x09" * 32, b"payload")
+    assert book.unfinished_settlement() == SentSettlement(b"\x09" * 32, b"payload", 4)
     assert book.open_receipts(10) == []
     book.abandon_settlement(b"\x09" * 32)
     assert book.receipt(b"\x01" * 32) == booked(0, 30)
-    book.begin_settlement(b"\x09" * 32, b"payload", [b"\x01" * 32])
+    book.begin_settlement(b"\x09" * 32, b"payload", 4, [b"\x01" * 32])
     book.finish_settlement(b"\x09" * 32)
     assert book.receipt(b"\x01" * 32) == replace(booked(0, 30), state="settled", root=b"\x09" * 32)
     assert book.unfinished_settlement() is None
+    assert book.unpublished_settlements() == [b"\x09" * 32]
+    book.mark_published(b"\x09" * 32)
+    assert book.unpublished_settlements() == []
 
 
 @given(
