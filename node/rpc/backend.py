@@ -1,0 +1,96 @@
+"""What the Ethereum namespaces stand on: one chain, its pool, and what the daemon knows besides."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from openledger.evm_ext.block import Header
+from openledger.evm_ext.chain import Chain
+from openledger.evm_ext.pool import TransactionPool
+from openledger.node.rpc.errors import ServerError
+from openledger.node.rpc.parameters import BlockReference
+
+
+@dataclass(frozen=True, slots=True)
+class RpcLimits:
+    """What one call may cost. Times are seconds."""
+
+    log_blocks: int = 10_000
+    """Blocks that one eth_getLogs may span."""
+    log_results: int = 10_000
+    """Logs that one answer may hold."""
+    call_gas: int = 50_000_000
+    call_time_s: float = 5.0
+    fee_history_blocks: int = 1_024
+    fee_history_percentiles: int = 100
+    proof_keys: int = 1_024
+    filters: int = 1_000
+    """Polled filters, of all callers together."""
+    filter_idle_s: float = 300.0
+    """A filter that is not polled for so long is forgotten."""
+    filter_changes: int = 10_000
+    """Changes that a polled filter keeps; an older one is forgotten with its filter."""
+    subscriptions: int = 100
+    """Subscriptions of one WebSocket."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncProgress:
+    """Block numbers, as eth_syncing shows them."""
+
+    starting_block: int
+    current_block: int
+    highest_block: int
+
+
+def _not_syncing() -> SyncProgress | None:
+    return None
+
+
+def _no_peers() -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class RpcBackend:
+    """One chain behind JSON-RPC: the L2 on one port, the embedded L1 on another.
+
+    minimum_tip_wei: the least priority fee that is ever suggested.
+    syncing: how far a synchronisation is, None when there is none.
+    submit: takes a signed transaction elsewhere (a node that is not the sequencer); None adds it to `pool`.
+    """
+
+    chain: Chain
+    pool: TransactionPool
+    client_version: str = "openledger"
+    limits: RpcLimits = field(default_factory=RpcLimits)
+    minimum_tip_wei: int = 1_000_000
+    syncing: Callable[[], SyncProgress | None] = _not_syncing
+    peer_count: Callable[[], int] = _no_peers
+    submit: Callable[[bytes], Awaitable[bytes]] | None = None
+
+    def header(self, reference: BlockReference) -> Header | None:
+        """The block that a reference names, None if there is none. "pending" is the latest block.
+
+        Raises ServerError for a hash that is not canonical where that is required."""
+        chain = self.chain
+        if reference.hash is not None:
+            header = chain.header_by_hash(reference.hash)
+            if header is not None and reference.require_canonical:
+                canonical = chain.header_by_number(header.number)
+                if canonical is None or canonical.hash != header.hash:
+                    raise ServerError("hash is not currently canonical")
+            return header
+        if reference.number is not None:
+            return chain.header_by_number(reference.number)
+        if reference.label == "earliest":
+            return chain.header_by_number(0)
+        if reference.label in ("safe", "finalized"):
+            return chain.head(reference.label)
+        return chain.head("unsafe")
+
+    def existing_header(self, reference: BlockReference) -> Header:
+        """Like `header`. Raises ServerError "header not found", as geth."""
+        header = self.header(reference)
+        if header is None:
+            raise ServerError("header not found")
+        return header

@@ -1,0 +1,112 @@
+"""The transaction-shaped object of eth_call and eth_estimateGas, and its state overrides."""
+
+from typing import Any
+
+from openledger.evm_ext.calls import CallRequest, StateOverride
+from openledger.evm_ext.transactions import Authorization
+from openledger.node.rpc.parameters import (
+    decode_address,
+    decode_bytes,
+    decode_hash,
+    decode_object,
+    decode_quantity,
+    decode_slot,
+    decode_uint64,
+    list_of,
+)
+
+MOST_ACCESS_LIST_ENTRIES = 10_000
+MOST_OVERRIDES = 1_000
+MOST_OVERRIDDEN_SLOTS = 10_000
+
+
+def decode_call_request(value: Any, chain_id: int) -> CallRequest:
+    """Unknown fields are passed over, as geth does. Raises ValueError."""
+    fields = {name: item for name, item in decode_object(value).items() if item is not None}
+    if "chainId" in fields and decode_quantity(fields["chainId"]) != chain_id:
+        raise ValueError(f"chainId does not match node's (have={fields['chainId']}, want={chain_id:#x})")
+    max_fee, max_priority_fee = _fees(fields)
+    return CallRequest(
+        sender=decode_address(fields["from"]) if "from" in fields else bytes(20),
+        to=decode_address(fields["to"]) if "to" in fields else None,
+        gas=decode_uint64(fields["gas"]) if "gas" in fields else None,
+        max_fee_per_gas=max_fee,
+        max_priority_fee_per_gas=max_priority_fee,
+        value=decode_quantity(fields.get("value", "0x0")),
+        data=_data(fields),
+        access_list=tuple(list_of(_access_list_entry, MOST_ACCESS_LIST_ENTRIES)(fields.get("accessList", []))),
+        authorization_list=tuple(list_of(_authorization, MOST_OVERRIDES)(fields.get("authorizationList", []))),
+        blob_versioned_hashes=tuple(list_of(decode_hash, MOST_OVERRIDES)(fields.get("blobVersionedHashes", []))),
+    )
+
+
+def decode_state_overrides(value: Any) -> dict[bytes, StateOverride]:
+    """geth's state override set: address to what to pretend of it. Raises ValueError."""
+    fields = decode_object(value)
+    if len(fields) > MOST_OVERRIDES:
+        raise ValueError(f"{len(fields)} overridden accounts, at most {MOST_OVERRIDES}")
+    return {decode_address(address): _override(item) for address, item in fields.items()}
+
+
+def _override(value: Any) -> StateOverride:
+    fields = {name: item for name, item in decode_object(value).items() if item is not None}
+    if "state" in fields and "stateDiff" in fields:
+        raise ValueError("account has both 'state' and 'stateDiff'")
+    if "movePrecompileToAddress" in fields:
+        raise ValueError("movePrecompileToAddress is not supported")
+    return StateOverride(
+        balance=decode_quantity(fields["balance"]) if "balance" in fields else None,
+        nonce=decode_uint64(fields["nonce"]) if "nonce" in fields else None,
+        code=decode_bytes(fields["code"]) if "code" in fields else None,
+        state=_slots(fields["state"]) if "state" in fields else None,
+        state_diff=_slots(fields.get("stateDiff", {})),
+    )
+
+
+def _slots(value: Any) -> dict[int, int]:
+    fields = decode_object(value)
+    if len(fields) > MOST_OVERRIDDEN_SLOTS:
+        raise ValueError(f"{len(fields)} overridden slots, at most {MOST_OVERRIDDEN_SLOTS}")
+    return {decode_slot(slot): int.from_bytes(decode_hash(word), "big") for slot, word in fields.items()}
+
+
+def _fees(fields: dict[str, Any]) -> tuple[int, int]:
+    """(max fee, max priority fee) in wei per gas; a gas price is both."""
+    if "gasPrice" in fields:
+        if "maxFeePerGas" in fields or "maxPriorityFeePerGas" in fields:
+            raise ValueError("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified")
+        price = decode_quantity(fields["gasPrice"])
+        return price, price
+    max_fee = decode_quantity(fields.get("maxFeePerGas", "0x0"))
+    priority = decode_quantity(fields.get("maxPriorityFeePerGas", "0x0"))
+    if max_fee and priority > max_fee:
+        raise ValueError(f"maxFeePerGas ({max_fee}) < maxPriorityFeePerGas ({priority})")
+    return max_fee, priority
+
+
+def _data(fields: dict[str, Any]) -> bytes:
+    data = decode_bytes(fields["data"]) if "data" in fields else None
+    code = decode_bytes(fields["input"]) if "input" in fields else None
+    if data is not None and code is not None and data != code:
+        raise ValueError(
+            'both "data" and "input" are set and not equal. Please use "input" to pass transaction call data'
+        )
+    return code if code is not None else data or b""
+
+
+def _access_list_entry(value: Any) -> tuple[bytes, tuple[int, ...]]:
+    fields = decode_object(value)
+    keys = list_of(decode_hash, MOST_ACCESS_LIST_ENTRIES)(fields.get("storageKeys") or [])
+    return decode_address(fields.get("address")), tuple(int.from_bytes(key, "big") for key in keys)
+
+
+def _authorization(value: Any) -> Authorization:
+    fields = decode_object(value)
+    return Authorization(
+        chain_id=decode_quantity(fields.get("chainId")),
+        address=decode_address(fields.get("address")),
+        nonce=decode_uint64(fields.get("nonce")),
+        y_parity=decode_quantity(fields.get("yParity", fields.get("v")), 255),
+        r=decode_quantity(fields.get("r")),
+        s=decode_quantity(fields.get("s")),
+    )

@@ -1,0 +1,81 @@
+"""eth: transactions and receipts, and the way in for signed transactions."""
+
+import trio
+
+from openledger.evm_ext.block import Block
+from openledger.evm_ext.errors import InvalidTransaction
+from openledger.node.rpc.backend import RpcBackend
+from openledger.node.rpc.errors import ServerError
+from openledger.node.rpc.formats import Json, hex_bytes, receipt_json, transaction_json
+from openledger.node.rpc.methods import rpc_method
+from openledger.node.rpc.parameters import BLOCK_NUMBER, BYTES, HASH, INDEX, BlockReference
+
+
+class EthTransactions:
+    def __init__(self, backend: RpcBackend) -> None:
+        self._backend = backend
+        self._chain = backend.chain
+        self._pool = backend.pool
+
+    @rpc_method("eth_sendRawTransaction", BYTES)
+    async def send_raw_transaction(self, raw: bytes) -> str:
+        """Answered when the transaction is on disk: it survives a crash of the node."""
+        try:
+            if self._backend.submit is not None:
+                return hex_bytes(await self._backend.submit(raw))
+            return hex_bytes(await trio.to_thread.run_sync(self._pool.add, raw))
+        except InvalidTransaction as error:
+            raise ServerError(str(error)) from error
+
+    @rpc_method("eth_getTransactionByHash", HASH, blocking=True)
+    def transaction_by_hash(self, transaction_hash: bytes) -> Json | None:
+        found = self._find(transaction_hash)
+        if found is not None:
+            return self._transaction(*found)
+        pending = self._pool.get(transaction_hash)
+        return None if pending is None else transaction_json(pending, None)
+
+    @rpc_method("eth_getTransactionReceipt", HASH, blocking=True)
+    def transaction_receipt(self, transaction_hash: bytes) -> Json | None:
+        found = self._find(transaction_hash)
+        if found is None:
+            return None
+        block, index = found
+        return receipt_json(block, self._chain.receipts(block.hash), index)
+
+    @rpc_method("eth_getTransactionByBlockHashAndIndex", HASH, INDEX, blocking=True)
+    def transaction_by_block_hash(self, block_hash: bytes, index: int) -> Json | None:
+        return self._transaction_at(BlockReference(hash=block_hash), index)
+
+    @rpc_method("eth_getTransactionByBlockNumberAndIndex", BLOCK_NUMBER, INDEX, blocking=True)
+    def transaction_by_block_number(self, reference: BlockReference, index: int) -> Json | None:
+        return self._transaction_at(reference, index)
+
+    @rpc_method("eth_getRawTransactionByHash", HASH, blocking=True)
+    def raw_transaction(self, transaction_hash: bytes) -> str | None:
+        found = self._find(transaction_hash)
+        if found is not None:
+            block, index = found
+            return hex_bytes(block.transactions[index].raw)
+        pending = self._pool.get(transaction_hash)
+        return None if pending is None else hex_bytes(pending.raw)
+
+    def _transaction_at(self, reference: BlockReference, index: int) -> Json | None:
+        header = self._backend.header(reference)
+        block = None if header is None else self._chain.block_by_hash(header.hash)
+        if block is None or index >= len(block.transactions):
+            return None
+        return self._transaction(block, index)
+
+    def _transaction(self, block: Block, index: int) -> Json:
+        transaction = block.transactions[index]
+        receipt = self._chain.receipts(block.hash)[index] if transaction.deposit is not None else None
+        return transaction_json(transaction, block.header, index, receipt)
+
+    def _find(self, transaction_hash: bytes) -> tuple[Block, int] | None:
+        location = self._chain.transaction_location(transaction_hash)
+        if location is None:
+            return None
+        block_hash, index = location
+        block = self._chain.block_by_hash(block_hash)
+        return None if block is None else (block, index)
