@@ -1,0 +1,129 @@
+"""Builds a block every block time, on the newest L1 origin that the rules allow (derivation.md; op-node's origin selection)."""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from openledger.evm_ext.block import Header, payload_from_block
+from openledger.evm_ext.errors import ExecutionError
+from openledger.evm_ext.payload import ExecutionPayload
+from openledger.evm_ext.pool import TransactionPool
+from openledger.rollup.blocks import L2BlockRef
+from openledger.rollup.clock import Clock, WallClock
+from openledger.rollup.derivation.attributes_builder import AttributesBuilder
+from openledger.rollup.derivation.errors import DerivationError
+from openledger.rollup.engine import Engine
+from openledger.rollup.l1.source import L1Error, L1Source, L1Unavailable
+
+log = structlog.get_logger(__name__)
+
+BlockCallback = Callable[[ExecutionPayload], Awaitable[None]]
+
+RETRY_S = 0.5
+
+
+class Sequencer:
+    """Extends the unsafe head, whatever it is. `on_block` callbacks see each block after it became the head.
+
+    `l1_confirmations` is how far the L1 origin stays behind L1's head, so that short L1 reorgs do not reach L2.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        pool: TransactionPool,
+        l1: L1Source,
+        *,
+        l1_confirmations: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
+        self.on_block: list[BlockCallback] = []
+        self.problem: str | None = None
+        self._engine = engine
+        self._pool = pool
+        self._l1 = l1
+        self._confirmations = l1_confirmations
+        self._builder = AttributesBuilder(engine.config, l1)
+        self._clock = clock or WallClock()
+
+    async def run(
+        self,
+        *,
+        ready: trio.Event | None = None,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Build blocks until cancelled; after a pause, back to back until the clock is reached.
+
+        A sequencer with an empty chain first waits for `ready`, that is until derivation has seen all of L1:
+        there may be blocks of its own that it has forgotten.
+        """
+        task_status.started()
+        if ready is not None and self._engine.chain.head("unsafe").number == self._engine.config.l2_genesis.number:
+            await ready.wait()
+        while True:
+            due = self._engine.chain.head("unsafe").timestamp + self._engine.config.block_time
+            wait = due - self._clock.now()
+            if wait > 0:
+                await self._clock.sleep(wait)
+                continue
+            try:
+                payload = await self.produce_block(self._clock.now())
+            except (L1Error, DerivationError, ExecutionError) as error:
+                problem = f"{type(error).__name__}: {error}"
+                if problem != self.problem:
+                    log.warning("block production waits", problem=problem)
+                    self.problem = problem
+                await self._clock.sleep(RETRY_S)
+                continue
+            self.problem = None
+            if payload is None:
+                await self._clock.sleep(0)
+
+    async def produce_block(self, now: float) -> ExecutionPayload | None:
+        """Build the next block if it is due at `now`, make it the unsafe head and tell `on_block`.
+
+        None if it is not due, or the head moved meanwhile. Raises `L1Unavailable` when the rules demand a newer L1
+        origin and L1 cannot give it, `ResetRequired` while an L1 reorg has not been digested by derivation.
+        """
+        engine = self._engine
+        head = engine.ref(engine.chain.head("unsafe"))
+        timestamp = head.timestamp + engine.config.block_time
+        if timestamp > now:
+            return None
+        origin = await self._origin_after(head, timestamp)
+        # Past the drift only empty blocks are valid, until the next origin's time is reached.
+        no_tx_pool = timestamp > origin.timestamp + engine.config.max_sequencer_drift
+        attributes = await self._builder.build(head, engine.system_config(head), origin, no_tx_pool=no_tx_pool)
+        async with engine.lock:
+            parent = engine.chain.head("unsafe")
+            if parent.hash != head.hash:
+                return None
+            candidates = () if no_tx_pool else self._pool.pending(engine.chain.next_base_fee(parent.hash))
+            block = await engine.build(head.hash, attributes, candidates)
+            await engine.set_heads(unsafe=block.hash)
+        payload = payload_from_block(block)
+        for callback in self.on_block:
+            await callback(payload)
+        return payload
+
+    async def _origin_after(self, head: L2BlockRef, timestamp: int) -> Header:
+        current = await self._l1.header_by_hash(head.l1_origin.hash)
+        must_move = timestamp > current.timestamp + self._engine.config.max_sequencer_drift
+        try:
+            following = await self._l1.header_by_number(current.number + 1)
+            if following is not None and self._confirmations and not must_move:
+                deep = await self._l1.header_by_number(following.number + self._confirmations)
+                following = following if deep is not None else None
+        except L1Unavailable:
+            if must_move:
+                raise
+            return current
+        if following is None:
+            if must_move:
+                raise L1Unavailable(
+                    f"L2 block {head.number + 1} is more than {self._engine.config.max_sequencer_drift} s ahead of L1 "
+                    f"block {current.number}, and L1 has no next block yet"
+                )
+            return current
+        return following if following.timestamp <= timestamp else current
