@@ -1,6 +1,7 @@
 """What can go wrong in attribution, by name. Each code crosses the process edge in a `Failed` message."""
 
 from openledger.kernels.documents import DocumentError
+from openledger.kernels.model.errors import ModelError
 
 
 class AttributionError(Exception):
@@ -34,7 +35,7 @@ class IndexDamaged(AttributionError):
 
 
 class ModelMissing(AttributionError):
-    """A model package is not installed. The message says which."""
+    """A model package is not installed or not usable. The message says what to do."""
 
     code = "model_missing"
 
@@ -63,6 +64,8 @@ def code_of(error: BaseException) -> str:
     """The code under which an error crosses the process edge."""
     if isinstance(error, AttributionError):
         return error.code
+    if isinstance(error, ModelError):
+        return ModelMissing.code
     if isinstance(error, DocumentError):
         return BadDocument.code
     return AttributionError.code

@@ -54,12 +54,11 @@ _TEXT: Final = "text.utf8"
 
 
 class TextTokenizer(Protocol):
-    """What an index needs of a tokenizer: text to ids without added special tokens, and its identity."""
+    """What an index needs of a tokenizer: text to ids without control tokens, its size and its identity."""
 
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def digest(self) -> bytes: ...
+    vocabulary: int
+    hash: bytes
+
     def encode(self, text: str) -> list[int]: ...
 
 
@@ -148,7 +147,7 @@ def build_index(
             pass
         else:
             same = (manifest.datanet, manifest.version, manifest.source_hash) == (datanet, version, made_from)
-            if same and manifest.tokenizer_hash == tokenizer.digest.hex():
+            if same and manifest.tokenizer_hash == tokenizer.hash.hex():
                 return manifest
 
     on_progress("tokens", 0, len(documents))
@@ -161,11 +160,11 @@ def build_index(
     for done, (contribution, items) in enumerate(grouped.items(), 1):
         ids[contribution] = [tokenizer.encode(i.document.text) for i in items]
         on_progress("tokens", done, len(grouped))
-    corpus = lay_out((ContributionTokens(c, lists) for c, lists in ids.items()), tokenizer.vocab_size)
+    corpus = lay_out((ContributionTokens(c, lists) for c, lists in ids.items()), tokenizer.vocabulary)
     on_progress("suffix array", 0, 1)
     array = suffix_array(corpus.tokens)
     on_progress("commitment", 0, 1)
-    segment = commit(corpus, array, tokenizer.digest)
+    segment = commit(corpus, array, tokenizer.hash)
     counts = corpus.counts()
 
     text, contributions, chunks = _lay_out_text(grouped, ids)
@@ -196,7 +195,7 @@ def build_index(
         vocab=corpus.vocab,
         depth=DEPTH,
         tokens=len(corpus.tokens),
-        tokenizer_hash=tokenizer.digest.hex(),
+        tokenizer_hash=tokenizer.hash.hex(),
         text_root=segment.text_root.hex(),
         rank_root=segment.rank_root.hex(),
         corpus_root=corpus_root([segment.root]).hex(),

@@ -17,6 +17,8 @@ class Policy(msgspec.Struct, frozen=True):
 
     Kinds that found nothing give their weight to the others in proportion. `contributor_cap` is the largest part of
     an answer, in 1/10,000, that one contributor may have where enough others were found to take the rest.
+    `retrieval_minimum_score` is a dot product of int8 vectors: 262,144 for equal directions, 65,536 for a cosine
+    of 0.25.
     """
 
     spans_ppm: int = 500_000
@@ -25,7 +27,7 @@ class Policy(msgspec.Struct, frozen=True):
     shortest_span: int = 6
     most_holders: int = 64
     top: int = MAX_VECTOR
-    retrieval_minimum_score: int = 40_000
+    retrieval_minimum_score: int = 65_536
     contributor_cap: int = WEIGHT_SUM
 
     def validate(self) -> None:

@@ -37,12 +37,14 @@ class Chunk:
 def cut(document: Document) -> tuple[Chunk, ...]:
     """The chunks of a document's text, in order.
 
-    Blocks are joined while they fit 800 characters; a heading begins a new chunk. A longer block is cut after the
-    last end of a sentence (`.`, `!` or `?` and a space) within 800 characters, else at the last space, else at 800.
+    Blocks are joined while they fit 800 characters; a heading begins a new chunk. A longer block, together with the
+    headings before it, is cut after the last end of a sentence (`.`, `!` or `?` and a space) within 800 characters,
+    else at the last space, else at 800.
     """
     chunks: list[Chunk] = []
     pending: list[str] = []
     pending_at = at = 0
+    only_headings = True
 
     def flush() -> None:
         if pending:
@@ -51,17 +53,18 @@ def cut(document: Document) -> tuple[Chunk, ...]:
             pending.clear()
 
     for block, heading in zip(document.blocks, document.is_heading, strict=True):
-        fits = sum(map(len, pending)) + 2 * len(pending) + len(block) <= CHUNK_CHARACTERS
-        only_headings = all(line.startswith("#") for line in pending)
-        if not fits or (heading and not only_headings):
+        if not only_headings and (heading or len("\n\n".join((*pending, block))) > CHUNK_CHARACTERS):
             flush()
-        if len(block) <= CHUNK_CHARACTERS:
-            if not pending:
-                pending_at = at
-            pending.append(block)
-        else:
-            chunks.extend(_cut_block(block, at))
+        if not pending:
+            pending_at, only_headings = at, True
+        pending.append(block)
+        only_headings = only_headings and heading
         at += len(block.encode()) + 2
+        text = "\n\n".join(pending)
+        if len(text) > CHUNK_CHARACTERS:
+            chunks.extend(_cut_block(text, pending_at))
+            pending.clear()
+            only_headings = True
     flush()
     return tuple(chunks)
 

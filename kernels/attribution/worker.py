@@ -23,6 +23,8 @@ from openledger.kernels.attribution.index import Index, SourceDocument, TextToke
 from openledger.kernels.attribution.prover import prove_scores, prove_spans
 from openledger.kernels.documents import DocumentError, parse_document, read_document
 from openledger.kernels.framing import BlockingFrameChannel, ChannelClosed
+from openledger.kernels.model.errors import ModelError
+from openledger.kernels.model.tokenizer import load_tokenizer
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +47,7 @@ class Worker:
 
     @cached_property
     def tokenizer(self) -> TextTokenizer:
-        from openledger.kernels.attribution.tokens import load_text_tokenizer
-
-        return load_text_tokenizer()
+        return load_tokenizer()
 
     def handle(self, request: m.Request) -> None:
         """Answer a request; an error of the request becomes a `Failed`."""
@@ -55,7 +55,7 @@ class Worker:
             self._send(self._answer(request))
         except ChannelClosed:
             raise
-        except (AttributionError, DocumentError, ValueError, OSError) as error:
+        except (AttributionError, DocumentError, ModelError, ValueError, OSError) as error:
             code = BadRequest.code if type(error) is ValueError else code_of(error)
             self._send(m.Failed(request.request_id, code, str(error)))
         except Exception as error:  # the process goes on: one bad request must not end the others

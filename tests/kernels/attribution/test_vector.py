@@ -99,5 +99,5 @@ def test_a_policy_out_of_range_is_refused(policy: Policy) -> None:
 
 
 def test_the_default_policy_has_these_bytes() -> None:
-    expected = "010007a120000557300000000000060040001000009c402710"
-    assert Policy().encode().hex() == expected
+    expected = "01 0007a120 00055730 00000000 0006 0040 0010 00010000 2710"
+    assert Policy().encode() == bytes.fromhex(expected)
