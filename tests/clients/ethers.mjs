@@ -60,6 +60,5 @@ await new Promise((resolve) => setTimeout(resolve, 300)) // ethers subscribes wi
 await counter.increase(1n, 'live')
 truthy('new head', (await within(20000, 'newHeads', head)) > receipt.blockNumber)
 equal('live event', await within(20000, 'logs', event), [13n, 'live'])
-await live.destroy()
-provider.destroy()
 console.log('ok')
+process.exit(0) // a provider that is destroyed rejects its own unsubscriptions
