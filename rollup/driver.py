@@ -100,19 +100,22 @@ class Driver:
         pipeline within the step.
         """
         try:
-            if self._pipeline is None:
-                self._pipeline = await self._reset()
-            pipeline = self._pipeline
-            origin = pipeline.origin
-            outcome = await pipeline.step(self._derived)
-            if isinstance(outcome, DerivedAttributes):
-                async with self.engine.lock:
-                    await self._apply(pipeline, outcome)
-                return None
+            return await self._step()
         except ResetRequired as reset:
             log.warning("derivation starts again", reason=str(reset))
             self.status.resets += 1
             self._pipeline = None
+            return None
+
+    async def _step(self) -> Progress | None:
+        if self._pipeline is None:
+            self._pipeline = await self._reset()
+        pipeline = self._pipeline
+        origin = pipeline.origin
+        outcome = await pipeline.step(self._derived)
+        if isinstance(outcome, DerivedAttributes):
+            async with self.engine.lock:
+                await self._apply(pipeline, outcome)
             return None
         self._finality.derived(header_id(origin), self._derived)
         self.status.current_l1 = pipeline.origin
@@ -121,6 +124,7 @@ class Driver:
             self._until_l1_heads = L1_HEADS_EVERY
             await self._follow_l1_heads()
         if outcome is Progress.AT_TIP:
+            await self._check_unsafe_origin()
             self.caught_up.set()
         return outcome
 
@@ -205,6 +209,13 @@ class Driver:
             if final is not None and final.number > self.engine.chain.head("finalized").number:
                 await self.engine.set_heads(finalized=final.hash)
             self._show_heads()
+
+    async def _check_unsafe_origin(self) -> None:
+        """Unsafe blocks may stand on L1 blocks that derivation has not read yet, and that L1 has dropped."""
+        origin = self.engine.ref(self.engine.chain.head("unsafe")).l1_origin
+        canonical = await self._l1.header_by_number(origin.number)
+        if canonical is not None and canonical.hash != origin.hash:
+            raise ResetRequired(f"L1 block {origin.number}, origin of the unsafe head, is now another one")
 
     # --- unsafe blocks from elsewhere ---
 
