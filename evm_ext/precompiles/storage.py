@@ -113,13 +113,13 @@ class MeteredState:
         )
 
     def release_datanets(self, identity: int, count: int) -> list[tuple[int, int]]:
-        """(Datanet id, tokens) of a release's Datanets; two to a word."""
+        """(Datanet id, tokens) of a release's Datanets, one a word: from the right id u32, version u32, tokens u64."""
         array = mapping_slot(RELEASES_SLOT, identity) + RELEASE_DATANETS_WORD
         first = int.from_bytes(keccak256(array.to_bytes(32, "big")), "big")
         shares = []
         for index in range(count):
-            half = self.read(MODEL_REGISTRY, first + index // 2) >> 128 * (index % 2)
-            shares.append((half & 0xFFFFFFFF, half >> 64 & 0xFFFFFFFFFFFFFFFF))
+            word = self.read(MODEL_REGISTRY, first + index)
+            shares.append((word & 0xFFFFFFFF, word >> 64 & 0xFFFFFFFFFFFFFFFF))
         return shares
 
     def payee_slot(self, payee: bytes) -> int:

@@ -49,7 +49,7 @@ contract ModelRegistry {
         string name;
     }
 
-    /// @dev Two to a slot, the first on the right; each from the right: datanet u32, version u32, tokens u64.
+    /// @dev One to a slot; from the right: datanet u32, version u32, tokens u64.
     struct DatanetShare {
         uint32 datanet;
         uint32 version;
