@@ -193,9 +193,9 @@ def validate_header(rules: Rules, parent: Header, block: Block) -> None:
     _check("nonce", header.nonce, bytes(8))
     if header.timestamp <= parent.timestamp:
         raise errors.HeaderFieldMismatch("timestamp", header.timestamp, f"more than {parent.timestamp}")
+    _check_gas_limit(rules, header.gas_limit, parent.gas_limit)
     if header.gas_used > header.gas_limit:
         raise errors.HeaderFieldMismatch("gas_used", header.gas_used, f"at most {header.gas_limit}")
-    _check_gas_limit(rules, header.gas_limit, parent.gas_limit)
     _check_extra_data(rules, header.extra_data)
     _check("base_fee_per_gas", header.base_fee_per_gas, child_base_fee(rules, parent))
     _check("excess_blob_gas", header.excess_blob_gas, child_excess_blob_gas(rules, parent))
