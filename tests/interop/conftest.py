@@ -23,6 +23,8 @@ def clients() -> Path:
         done = subprocess.run(
             ["npm", "ci", "--no-audit", "--no-fund"], cwd=CLIENTS, capture_output=True, text=True, timeout=240
         )
+        if "EUSAGE" in done.stderr or "EINTEGRITY" in done.stderr:
+            pytest.fail(f"tests/clients/package-lock.json does not fit its package.json: {done.stderr[-600:]}")
         if done.returncode:
             pytest.skip(f"npm ci failed in tests/clients, is the registry reachable? {done.stderr[-300:]}")
     return CLIENTS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from openledger.evm_ext.block import Block
+from openledger.evm_ext.block import Block, Header
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.payload import PayloadAttributes
 from openledger.evm_ext.pool import TransactionPool
@@ -82,16 +82,19 @@ class ChainThread:
         with self._producing:
             head = self.chain.head() if parent is None else self.chain.header_by_hash(parent)
             assert head is not None
-            attributes = PayloadAttributes(
-                timestamp=head.timestamp + 2,
-                prev_randao=head.hash,
-                suggested_fee_recipient=FEE_RECIPIENT,
-                parent_beacon_block_root=bytes(32),
-                transactions=tuple(deposits),
-            )
-            block = self.chain.build(head.hash, attributes, self.pool.pending())
+            block = self.chain.build(head.hash, self.attributes(head, deposits), self.pool.pending())
             self.chain.set_heads(unsafe=block.hash)
             return block
+
+    def attributes(self, parent: Header, deposits: Sequence[bytes] = (), extra_time: int = 0) -> PayloadAttributes:
+        """For a block on `parent`; `extra_time` seconds make it differ from its sibling."""
+        return PayloadAttributes(
+            timestamp=parent.timestamp + 2 + extra_time,
+            prev_randao=parent.hash,
+            suggested_fee_recipient=FEE_RECIPIENT,
+            parent_beacon_block_root=bytes(32),
+            transactions=tuple(deposits),
+        )
 
     def _mine_on_demand(self) -> None:
         while True:

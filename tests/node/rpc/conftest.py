@@ -58,6 +58,25 @@ def genesis():
 
 
 @pytest.fixture
+def chain_thread():
+    return load("chain_thread").ChainThread
+
+
+@pytest.fixture
+def rpc_to():
+    """`rpc_to(node)` is a caller of a node that a test started itself."""
+    clients: list[Rpc] = []
+
+    def connect(node) -> Rpc:
+        clients.append(Rpc(node.url))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
 def node(tmp_path, genesis):
     """Mines a block for every transaction."""
     with load("chain_thread").ChainThread(tmp_path, genesis) as running:
