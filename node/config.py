@@ -84,6 +84,7 @@ class Config(BaseSettings):
 
     l1_rpc_url: str = Field("", description="JSON-RPC of the L1; empty means the embedded one")
     da_url: str = Field("", description="EigenDA proxy; empty means the embedded server")
+    sequencer_rpc_url: str = Field("", description="where a node that is not the sequencer sends transactions on")
     peers: tuple[str, ...] = Field((), description="multiaddresses of peers to dial")
     network_file: Path | None = Field(
         None, description="network.json of the chain to join; default DATA_DIR/network.json"
@@ -97,6 +98,7 @@ class Config(BaseSettings):
     )
     batcher_key: str = Field("", repr=False)
     provider_key: str = Field("", repr=False, description="hex private key that signs receipts and settles")
+    parent_pid: int = Field(0, ge=0, description="stop when this parent process is gone; 0 means never")
     settle_interval_s: float = Field(20.0, gt=0, description="how often unpacked receipts are settled")
 
     @property

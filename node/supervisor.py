@@ -9,7 +9,7 @@ that fails later is restarted with a growing pause, and the node stays up.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,13 +62,20 @@ class ServiceState:
 class Supervisor:
     """Runs services; see the module's text for the contract."""
 
-    services: Sequence[Service]
+    services: list[Service]
     states: dict[str, ServiceState] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.states = {service.name: ServiceState() for service in self.services}
-        if len(self.states) != len(self.services):
-            raise ValueError("two services share a name")
+        given, self.services = self.services, []
+        for service in given:
+            self.add(service)
+
+    def add(self, service: Service) -> None:
+        """One more service, before `run`. Raises ValueError for a name that is taken."""
+        if service.name in self.states:
+            raise ValueError(f"two services are named {service.name}")
+        self.services.append(service)
+        self.states[service.name] = ServiceState()
 
     def health(self) -> dict[str, str]:
         """For each service "ready", or a sentence saying what is missing."""

@@ -25,20 +25,20 @@ class SyncStatus:
 
     def to_json(self) -> dict[str, Any]:
         """The document of `optimism_syncStatus`."""
-        safe = _l2(self.safe_l2)
+        safe = l2_block_json(self.safe_l2)
         return {
             "current_l1": _l1(self.current_l1),
             "current_l1_finalized": _l1(self.finalized_l1),
             "head_l1": _l1(self.head_l1),
             "safe_l1": _l1(self.safe_l1),
             "finalized_l1": _l1(self.finalized_l1),
-            "unsafe_l2": _l2(self.unsafe_l2),
+            "unsafe_l2": l2_block_json(self.unsafe_l2),
             "safe_l2": safe,
-            "finalized_l2": _l2(self.finalized_l2),
+            "finalized_l2": l2_block_json(self.finalized_l2),
             "pending_safe_l2": safe,
-            "cross_unsafe_l2": _l2(self.unsafe_l2),
+            "cross_unsafe_l2": l2_block_json(self.unsafe_l2),
             "local_safe_l2": safe,
-            "queued_unsafe_l2": _l2(self.queued_unsafe_l2),
+            "queued_unsafe_l2": l2_block_json(self.queued_unsafe_l2),
         }
 
 
@@ -54,7 +54,7 @@ def _l1(header: Header | None) -> dict[str, Any]:
     }
 
 
-def _l2(block: L2BlockRef | None) -> dict[str, Any]:
+def l2_block_json(block: L2BlockRef | None) -> dict[str, Any]:
     if block is None:
         return {**_l1(None), "l1origin": {"hash": "0x" + bytes(32).hex(), "number": 0}, "sequenceNumber": 0}
     return {

@@ -53,3 +53,7 @@ def main() -> None:
             raise
         Console(stderr=True).print(f"[red]error:[/red] {said}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(said, StartupError) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Puts a node together by its role and runs it until it is told to stop.
+
+| role | embedded L1 and DA | sequencer, batcher | engine, API for answers | validator process |
+|---|---|---|---|---|
+| dev | yes | yes | yes | yes |
+| sequencer | | yes | if `serving` | |
+| validator, full | | | | |
+| serving | | | yes | |
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+import trio
+
+from openledger.node.api.health import HealthApi
+from openledger.node.config import Config
+from openledger.node.embedded import embedded_da, embedded_l1
+from openledger.node.errors import StartupError
+from openledger.node.http import AccessPolicy, HttpLimits, Router
+from openledger.node.listening import http_service
+from openledger.node.network import Network, open_or_create_network, read_network
+from openledger.node.rollup_node import RollupNode, open_rollup_node
+from openledger.node.serving import open_serving
+from openledger.node.supervisor import Service, Supervisor
+from openledger.node.telemetry import metrics_handler
+from openledger.node.validator_process import validator_service
+
+log = structlog.get_logger(__name__)
+
+API_LIMITS = HttpLimits(body=8 << 20)
+
+
+def network_of(config: Config) -> Network:
+    """The chain this data folder belongs to. Only `dev` begins one. Raises StartupError."""
+    own = config.folder / "network.json"
+    if config.role == "dev":
+        if config.network != "devnet":
+            raise StartupError(f"`dev` runs a devnet, not {config.network}: use `openledger node --role sequencer`")
+        return open_or_create_network(own, config.network, int(time.time()))
+    if config.network_file is None or own.exists():
+        return read_network(own)
+    network = read_network(config.network_file)
+    return open_or_create_network(own, network.preset.name, network.timestamp_s)
+
+
+def _check_endpoints(config: Config) -> None:
+    if config.role != "dev":
+        for name, meaning in (("l1_rpc_url", "the L1's JSON-RPC"), ("da_url", "the EigenDA proxy")):
+            if not getattr(config, name):
+                raise StartupError(
+                    f"{name} is not set: role {config.role} needs {meaning} (--{name.replace('_', '-')})"
+                )
+
+
+async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None = None) -> None:
+    """Run a node until SIGINT or SIGTERM, then stop its services in order and close its files.
+
+    `on_ready` is called once every service has started. Raises StartupError.
+    """
+    _check_endpoints(config)
+    network = network_of(config)
+    async with AsyncExitStack() as stack:
+        services: list[Service] = []
+        if config.role == "dev":
+            services += await stack.enter_async_context(embedded_da(config, network))
+            services += await stack.enter_async_context(embedded_l1(config, network))
+        node = await stack.enter_async_context(open_rollup_node(config, network))
+        router = Router()
+        services.insert(
+            0,
+            http_service(
+                "api",
+                router,
+                host=config.host,
+                port=config.listening.api,
+                policy=AccessPolicy(origins=config.cors_origins),
+                limits=API_LIMITS,
+            ),
+        )
+        services += node.services
+        services += await stack.enter_async_context(open_serving(node, router))
+        if config.role == "dev" and config.validator:
+            services.append(validator_service(node))
+        supervisor = Supervisor(services)
+        HealthApi(supervisor).mount(router)
+        supervisor.add(
+            http_service("metrics", metrics_handler(node, supervisor), host=config.host, port=config.listening.metrics)
+        )
+        log.info("starting", role=config.role, network=network.preset.name, folder=str(config.folder))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_stop_on_signal, nursery.cancel_scope)
+            if config.parent_pid:
+                nursery.start_soon(_stop_with_parent, config.parent_pid, nursery.cancel_scope)
+            await nursery.start(supervisor.run)
+            if on_ready is not None:
+                on_ready(node)
+    log.info("stopped")
+
+
+async def _stop_on_signal(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            scope.cancel()
+            return
+
+
+async def _stop_with_parent(parent_pid: int, scope: trio.CancelScope) -> None:
+    """A child of `openledger dev` must not outlive it, or it would hold ports and folders of the next one."""
+    while os.getppid() == parent_pid:  # noqa: ASYNC110  # the kernel tells nobody when a parent dies
+        await trio.sleep(0.5)
+    log.warning("the parent process is gone, stopping")
+    scope.cancel()

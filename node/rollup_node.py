@@ -1,0 +1,258 @@
+"""The chain part of a node: L2 chain and pool, peers, derivation, JSON-RPC, and on a sequencer block building and batching.
+
+Walk of a block: `Sequencer` builds it → `P2PService` gossips it → `Batcher` posts it → every node's `Driver` derives it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+
+from openledger.evm_ext.calls import CallRequest
+from openledger.evm_ext.chain import Chain
+from openledger.evm_ext.errors import DatabaseCorrupt, DatabaseLocked, GenesisMismatch
+from openledger.evm_ext.genesis_block import genesis_block
+from openledger.evm_ext.payload import ExecutionPayload
+from openledger.evm_ext.pool import TransactionPool
+from openledger.genesis.dev_accounts import BATCHER, SEQUENCER_P2P
+from openledger.genesis.genesis import Genesis
+from openledger.genesis.presets import l1_genesis, l2_genesis
+from openledger.node.config import Config, Endpoints
+from openledger.node.content import ContentStore
+from openledger.node.errors import StartupError
+from openledger.node.http import AccessPolicy
+from openledger.node.listening import http_service
+from openledger.node.network import Network
+from openledger.node.registry import CallReverted, Registry
+from openledger.node.rpc.backend import RpcBackend, SyncProgress
+from openledger.node.rpc.dispatcher import Dispatcher
+from openledger.node.rpc.errors import ServerError
+from openledger.node.rpc.ethereum import EthereumRpc
+from openledger.node.rpc.optimism import OptimismRpc
+from openledger.node.rpc.server import RpcServer
+from openledger.node.rpc_client import RpcClient, RpcUnavailable
+from openledger.node.rpc_client import RpcError as RpcClientError
+from openledger.node.supervisor import Service
+from openledger.p2p.backend import ChainBackend
+from openledger.p2p.service import P2PConfig, P2PService
+from openledger.rollup.batcher import Batcher
+from openledger.rollup.config import RollupConfig
+from openledger.rollup.da.client import DAClient, open_da_client
+from openledger.rollup.driver import Driver
+from openledger.rollup.engine import Engine
+from openledger.rollup.l1.client import L1Client
+from openledger.rollup.sequencer import BlockCallback, Sequencer
+
+log = structlog.get_logger(__name__)
+
+SEQUENCING_ROLES = ("dev", "sequencer")
+PUBLISH_BEHIND_S = 30
+"""A block older than this is not gossiped: peers refuse it, and fetch it by range sync."""
+
+
+def open_chain(folder: Path, genesis: Genesis) -> Chain:
+    """Open a chain's folder. Raises StartupError saying what to do about it."""
+    try:
+        return Chain.open(folder, genesis)
+    except (GenesisMismatch, DatabaseLocked, DatabaseCorrupt) as error:
+        raise StartupError(str(error)) from error
+
+
+def rollup_config_of(network: Network) -> RollupConfig:
+    """The rollup's configuration, which follows from the network alone."""
+    timestamp = network.timestamp_s
+    l1, _ = genesis_block(l1_genesis(network.preset, timestamp))
+    l2, _ = genesis_block(l2_genesis(network.preset, timestamp))
+    return RollupConfig.from_genesis(network.preset, l1.hash, l2.hash, timestamp)
+
+
+def private_key(setting: str, name: str, development: bytes | None) -> bytes:
+    """A key from the configuration, or the development key where there is one. Raises StartupError."""
+    if not setting:
+        if development is None:
+            raise StartupError(f"{name} is not set: give it in the configuration or as OPENLEDGER_{name.upper()}")
+        return development
+    try:
+        key = bytes.fromhex(setting.removeprefix("0x"))
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise StartupError(f"{name} must be a private key of 64 hex digits")
+    return key
+
+
+@dataclass
+class RollupNode:
+    """The parts of a running chain node that others build on."""
+
+    config: Config
+    network: Network
+    rollup_config: RollupConfig
+    chain: Chain
+    pool: TransactionPool
+    engine: Engine
+    driver: Driver
+    p2p: P2PService
+    l1: L1Client
+    da: DAClient
+    content: ContentStore
+    dispatcher: Dispatcher
+    services: list[Service]
+
+    def registry(self, block_hash: bytes | None = None) -> Registry:
+        """Our contracts' state after a block; None is the unsafe head."""
+        at = block_hash or self.chain.head("unsafe").hash
+
+        def call(to: bytes, data: bytes) -> bytes:
+            result = self.chain.call(CallRequest(to=to, data=data), at)
+            if not result.success:
+                raise CallReverted(result.output)
+            return result.output
+
+        return Registry(call)
+
+
+@asynccontextmanager
+async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[RollupNode]:
+    """Open the chain's folder and put the chain services together; the supervisor runs them.
+
+    Raises StartupError.
+    """
+    sequencing = config.role in SEQUENCING_ROLES
+    preset = network.preset
+    endpoints = Endpoints.of(config)
+    async with AsyncExitStack() as stack:
+        rollup_config = await trio.to_thread.run_sync(rollup_config_of, network)
+        genesis = l2_genesis(preset, network.timestamp_s)
+        chain = await trio.to_thread.run_sync(open_chain, config.folder / "chain", genesis)
+        stack.callback(chain.close)
+        pool = TransactionPool(chain, journal=config.folder / "transactions.journal")
+        stack.callback(pool.close)
+        content = ContentStore(config.folder / "content")
+        l1 = await stack.enter_async_context(L1Client(endpoints.l1_rpc))
+        da = await stack.enter_async_context(open_da_client(endpoints.da))
+
+        engine = Engine(chain, rollup_config)
+        driver = Driver(engine, l1, da)
+        p2p = P2PService(
+            P2PConfig(
+                chain_id=chain.chain_id,
+                genesis_hash=chain.genesis_hash,
+                folder=config.folder,
+                listen_host=config.host,
+                listen_port=config.listening.p2p,
+                static_peers=config.peers,
+                sequencer_address=preset.unsafe_block_signer,
+                sequencer_key=private_key(
+                    config.sequencer_key, "sequencer_key", SEQUENCER_P2P.private_key if preset.development else None
+                )
+                if sequencing
+                else None,
+            ),
+            ChainBackend(chain, content=content.serve, import_payload=driver.insert_unsafe),
+        )
+
+        async def ask_peers(_first: int, _last: int) -> None:
+            p2p.wake()
+
+        driver.request_range = ask_peers
+
+        backend = RpcBackend(
+            chain,
+            pool,
+            client_version="openledger",
+            syncing=lambda: _syncing(driver, p2p),
+            peer_count=lambda: len(p2p.peers()),
+            submit=None if sequencing or not config.sequencer_rpc_url else _forward(config.sequencer_rpc_url),
+        )
+        ethereum = EthereumRpc(backend)
+        dispatcher = Dispatcher()
+        ethereum.register(dispatcher)
+        dispatcher.register(OptimismRpc(engine, driver, p2p))
+        server = RpcServer(dispatcher)
+
+        services = [
+            Service("rpc-events", ethereum.run),
+            http_service(
+                "rpc",
+                server.http,
+                host=config.host,
+                port=config.listening.rpc,
+                websocket=server.websocket,
+                policy=AccessPolicy(origins=config.cors_origins),
+            ),
+            Service("p2p", p2p.run),
+            Service("driver", driver.run, probe=lambda: driver.status.problem),
+        ]
+        if sequencing:
+            sequencer = Sequencer(engine, pool, l1)
+            sequencer.on_block.append(_publisher(p2p))
+            batcher = Batcher(
+                engine,
+                l1,
+                da,
+                private_key(config.batcher_key, "batcher_key", BATCHER.private_key if preset.development else None),
+                current_l1=lambda: driver.status.current_l1.number if driver.status.current_l1 else None,
+            )
+
+            async def sequence(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+                await sequencer.run(ready=driver.caught_up, task_status=task_status)
+
+            services += [
+                Service("sequencer", sequence, probe=lambda: sequencer.problem),
+                Service("batcher", batcher.run, probe=lambda: batcher.problem),
+            ]
+        yield RollupNode(
+            config=config,
+            network=network,
+            rollup_config=rollup_config,
+            chain=chain,
+            pool=pool,
+            engine=engine,
+            driver=driver,
+            p2p=p2p,
+            l1=l1,
+            da=da,
+            content=content,
+            dispatcher=dispatcher,
+            services=services,
+        )
+
+
+def _syncing(driver: Driver, p2p: P2PService) -> SyncProgress | None:
+    """Not None while a peer claims a head well ahead of ours."""
+    current = driver.status.unsafe_l2.number
+    highest = max((peer.head_number or 0 for peer in p2p.peers()), default=0)
+    return SyncProgress(0, current, highest) if highest > current + 2 else None
+
+
+def _publisher(p2p: P2PService) -> BlockCallback:
+    """Gossips each new block, unless it is old: a sequencer that catches up would only annoy its peers."""
+
+    async def publish(payload: ExecutionPayload) -> None:
+        if time.time() - payload.timestamp < PUBLISH_BEHIND_S:
+            await p2p.publish(payload)
+
+    return publish
+
+
+def _forward(url: str) -> Callable[[bytes], Awaitable[bytes]]:
+    """Hands transactions to the sequencer, whose answer is the caller's."""
+
+    async def submit(raw: bytes) -> bytes:
+        async with RpcClient(url) as rpc:
+            try:
+                answer: str = await rpc.call("eth_sendRawTransaction", "0x" + raw.hex())
+            except RpcUnavailable as error:
+                raise ServerError(f"the sequencer cannot be reached, try again later: {error}") from error
+            except RpcClientError as error:
+                raise ServerError(str(error)) from error
+        return bytes.fromhex(answer[2:])
+
+    return submit
