@@ -1,6 +1,7 @@
 """A thin HTTP/1.1 and WebSocket server on trio, for the JSON-RPC and the inference API."""
 
 from openledger.node.http.access import AccessPolicy
+from openledger.node.http.json_limits import require_modest_json
 from openledger.node.http.limits import HttpLimits
 from openledger.node.http.messages import (
     ClientDisconnected,
@@ -31,5 +32,6 @@ __all__ = [
     "WebSocketClosed",
     "WebSocketHandler",
     "open_listeners",
+    "require_modest_json",
     "serve_http",
 ]

@@ -9,7 +9,7 @@ import orjson
 import structlog
 import trio
 
-from openledger.node.http.json_depth import require_shallow_json
+from openledger.node.http.json_limits import require_modest_json
 from openledger.node.rpc.errors import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -42,12 +42,14 @@ _ID_STARTS = b'"-0123456789n'
 
 @dataclass(frozen=True, slots=True)
 class DispatchLimits:
-    """batch: calls in one batch. response: bytes of one answer. threads: blocking calls at once, for all
-    callers together. waiting: blocking calls that may queue for a thread before callers are told "busy"."""
+    """batch: calls in one batch. response: bytes of one answer. threads and slow_threads: lookups and slow
+    calls at once, for all callers together. waiting: how many of each may queue for a thread before callers
+    are told "busy"."""
 
     batch: int = 1000
     response: int = 25 * 1024 * 1024
     threads: int = 4
+    slow_threads: int = 4
     waiting: int = 256
 
 
@@ -81,6 +83,7 @@ class Dispatcher:
         self.limits = limits or DispatchLimits()
         self._methods: dict[str, Method] = {}
         self._threads = trio.CapacityLimiter(self.limits.threads)
+        self._slow_threads = trio.CapacityLimiter(self.limits.slow_threads)
 
     @property
     def method_names(self) -> tuple[str, ...]:
@@ -105,7 +108,7 @@ class Dispatcher:
     async def handle(self, body: bytes, caller: Caller) -> bytes | None:
         """The answer to one message; None when it held only notifications. Never raises."""
         try:
-            require_shallow_json(body)
+            require_modest_json(body)
         except ValueError as error:
             return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
         stripped = body.lstrip()
@@ -176,9 +179,10 @@ class Dispatcher:
         if method.with_caller:
             arguments.insert(0, caller)
         if method.blocking:
-            if self._threads.statistics().tasks_waiting >= self.limits.waiting:
+            limiter = self._slow_threads if method.slow else self._threads
+            if limiter.statistics().tasks_waiting >= self.limits.waiting:
                 raise LimitExceeded("the node is busy; try again later")
-            return await trio.to_thread.run_sync(method.function, *arguments, limiter=self._threads)
+            return await trio.to_thread.run_sync(method.function, *arguments, limiter=limiter)
         result = method.function(*arguments)
         return await result if method.is_async else result
 

@@ -28,7 +28,7 @@ class EthCalls:
         self._backend = backend
         self._chain = backend.chain
 
-    @rpc_method("eth_call", OBJECT, BLOCK.optional(LATEST), OVERRIDES, OBJECT.optional(), blocking=True)
+    @rpc_method("eth_call", OBJECT, BLOCK.optional(LATEST), OVERRIDES, OBJECT.optional(), slow=True)
     def call(
         self,
         request: dict[str, Any],
@@ -53,7 +53,7 @@ class EthCalls:
             raise failure_error(result.error, result.output)
         return hex_bytes(result.output)
 
-    @rpc_method("eth_estimateGas", OBJECT, BLOCK.optional(LATEST), OVERRIDES, blocking=True)
+    @rpc_method("eth_estimateGas", OBJECT, BLOCK.optional(LATEST), OVERRIDES, slow=True)
     def estimate_gas(
         self, request: dict[str, Any], block: BlockReference, overrides: Mapping[bytes, StateOverride] | None
     ) -> str:

@@ -32,7 +32,7 @@ class EthLogs:
         self._lock = Lock()
         self._clock = clock
 
-    @rpc_method("eth_getLogs", LOG_QUERY, blocking=True)
+    @rpc_method("eth_getLogs", LOG_QUERY, slow=True)
     def logs(self, query: LogQuery) -> list[Json]:
         return self._search(query)
 
@@ -55,7 +55,7 @@ class EthLogs:
         with self._lock:
             return self._filters.pop(identifier, None) is not None
 
-    @rpc_method("eth_getFilterChanges", TEXT, blocking=True)
+    @rpc_method("eth_getFilterChanges", TEXT, slow=True)
     def filter_changes(self, identifier: str) -> list[Any]:
         with self._lock:
             found = self._find(identifier)
@@ -64,7 +64,7 @@ class EthLogs:
             return [hex_bytes(change) for change, _ in changes]
         return self._changed_logs(found.query, changes)
 
-    @rpc_method("eth_getFilterLogs", TEXT, blocking=True)
+    @rpc_method("eth_getFilterLogs", TEXT, slow=True)
     def filter_logs(self, identifier: str) -> list[Json]:
         with self._lock:
             query = self._find(identifier).query

@@ -51,7 +51,7 @@ class EthState:
         ADDRESS,
         Parameter(list_of(_decode_proof_key, MOST_PROOF_KEYS)),
         BLOCK.optional(LATEST),
-        blocking=True,
+        slow=True,
     )
     def proof(self, address: bytes, keys: list[tuple[str, int]], block: BlockReference) -> Json:
         """EIP-1186: Merkle-Patricia proofs of an account and of its slots."""

@@ -36,6 +36,7 @@ class Method:
     """A registered method.
 
     blocking: runs in a worker thread, because it may take longer than a millisecond.
+    slow: with `blocking`, in threads of its own kind, so that lookups need not wait for calls and searches.
     with_caller: gets the `Caller` before its parameters.
     trusted: only for callers on this machine that are not browsers.
     """
@@ -46,6 +47,7 @@ class Method:
     blocking: bool = False
     with_caller: bool = False
     trusted: bool = False
+    slow: bool = False
 
     @property
     def is_async(self) -> bool:
@@ -80,13 +82,14 @@ def rpc_method(
     blocking: bool = False,
     with_caller: bool = False,
     trusted: bool = False,
+    slow: bool = False,
 ) -> Callable[[F], F]:
     """Mark a method of a namespace object; `Dispatcher.register(object)` finds it.
 
     The function returns what orjson encodes, and raises RpcError for what it answers with an error. It
     may be async.
     """
-    method = Method(name, _unbound, parameters, blocking, with_caller, trusted)
+    method = Method(name, _unbound, parameters, blocking or slow, with_caller, trusted, slow)
 
     def mark(function: F) -> F:
         setattr(function, _ATTRIBUTE, method)

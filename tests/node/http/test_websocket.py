@@ -214,7 +214,7 @@ async def test_a_page_of_a_foreign_origin_may_not_open_a_socket(serve):
             client.send("x")
             assert client.recv() == "x"
         with pytest.raises(InvalidStatus) as refused:
-            websocket_connect(url, origin="https://evil.example")
+            websocket_connect(url, origin="https://evil.example", legacy=True)
         assert refused.value.response.status_code == 403
 
     await trio.to_thread.run_sync(talk)

@@ -148,6 +148,7 @@ async def test_a_revert_carries_its_data():
         (b'{"jsonrpc":"2.0","id":1,"method":"test_add","params":[}', -32700),
         (b"[" * 100_000, -32700),
         (b'{"jsonrpc":"2.0","id":1,"method":"test_add","params":' + b"[" * 50_000 + b"]" * 50_000 + b"}", None),
+        (b"[" + b"[]," * 300_000 + b"[]]", -32700),
         (b"1", -32600),
         (b"null", -32600),
         (b"[]", -32600),
