@@ -28,9 +28,9 @@ from openledger.evm_ext.proofs.split import largest_remainder, split_fee
 from openledger.genesis.predeploys import CREDIT, INFERENCE_LEDGER, REWARDS_DISTRIBUTOR
 
 BASE_GAS = 1_000
-RECORD_GAS = 700
-ENTRY_GAS = 60
-UPDATE_GAS = 400
+RECORD_GAS = 650
+ENTRY_GAS = 70
+UPDATE_GAS = 600
 """Beside a payee's read and write, which cost what they cost the EVM."""
 
 _HEADER = struct.Struct(">BI20sQ")

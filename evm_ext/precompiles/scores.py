@@ -30,8 +30,8 @@ def scores(computation: Any) -> Any:
         proof = ScoreMembership.decode(data)
     except InvalidProof as problem:
         raise ScoreProofRefused(str(problem)) from None
-    computation.consume_gas(len(proof.vectors) * VECTOR_GAS, "SCORES: vectors")
-    computation.consume_gas(len(proof.vectors) * HASH_GAS * proof.count.bit_length(), "SCORES: nodes")
+    # Nodes hashed: one for each sibling, whose bytes are paid above, and fewer than one for each vector.
+    computation.consume_gas(len(proof.vectors) * (VECTOR_GAS + HASH_GAS), "SCORES: vectors")
     try:
         found = proof.verify()
     except InvalidProof:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 BASIS_POINTS = 10_000
 PRICED_TOKENS = 1_000
@@ -19,19 +19,24 @@ def largest_remainder(total: int, weights: Iterable[tuple[int, int]]) -> list[tu
     """
     pairs = list(weights)
     whole = sum(weight for _, weight in pairs)
-    if whole <= 0 or any(weight < 0 for _, weight in pairs):
+    if whole <= 0 or min(weight for _, weight in pairs) < 0:
         raise ValueError("weights must not be negative and must sum to more than zero")
-    amounts = [total * weight // whole for _, weight in pairs]
-    left = total - sum(amounts)
+    amounts: list[int] = []
+    remainders: list[tuple[int, int, int]] = []
+    left = total
+    for place, (identity, weight) in enumerate(pairs):
+        amount, remainder = divmod(total * weight, whole)
+        amounts.append(amount)
+        left -= amount
+        remainders.append((-remainder, identity, place))
     if left:
-        order = sorted(range(len(pairs)), key=lambda i: (-(total * pairs[i][1] % whole), pairs[i][0]))
-        for i in order[:left]:
-            amounts[i] += 1
+        remainders.sort()
+        for _, _, place in remainders[:left]:
+            amounts[place] += 1
     return [(identity, amount) for (identity, _), amount in zip(pairs, amounts, strict=True)]
 
 
-@dataclass(frozen=True)
-class FeeParts:
+class FeeParts(NamedTuple):
     """A fee's parts in micro-OPEN; they sum to the fee."""
 
     platform: int
@@ -43,7 +48,7 @@ class FeeParts:
 
     @property
     def total(self) -> int:
-        return self.platform + self.owner + self.trainer + self.stakers + self.provider + self.contributors
+        return sum(self)
 
 
 def split_fee(fee: int, platform_bps: int, policy_bps: tuple[int, int, int, int, int]) -> FeeParts:
