@@ -8,7 +8,7 @@ in the last chunk of a stream. Errors have OpenAI's shape; an unpaid call is 402
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -18,6 +18,7 @@ import orjson
 from openledger.evm_ext.proofs.receipt import Voucher
 from openledger.kernels.attribution.errors import AttributionError
 from openledger.kernels.engine.messages import Sampling
+from openledger.node.api.errors import ApiError, answering
 from openledger.node.catalog import Catalog, ReleaseNotReady, ServedRelease, UnknownRelease
 from openledger.node.http import Request, Response, Router, StreamingResponse
 from openledger.node.inference import Answered, Delta, Inference, InferenceFailed, Prepared, citations
@@ -73,23 +74,6 @@ class _ChatBody(msgspec.Struct, frozen=True):
     stream_options: _StreamOptions | None = None
     n: int = 1
     openledger: _Extension = _Extension()
-
-
-class ApiError(Exception):
-    """An answer in OpenAI's error shape."""
-
-    def __init__(self, status: int, code: str, message: str, kind: str = "invalid_request_error") -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.kind = kind
-        self.extra: dict[str, Any] = {}
-
-    def response(self) -> Response:
-        return Response.json({**self.body(), **self.extra}, self.status)
-
-    def body(self) -> dict[str, Any]:
-        return {"error": {"message": str(self), "type": self.kind, "code": self.code, "param": None}}
 
 
 def _text(turn: _Turn) -> str:
@@ -165,22 +149,23 @@ _NO_VOUCHER = SignedVoucher(Voucher(bytes(32), 0), b"")
 class ChatApi:
     """The handler; see the module's text."""
 
-    def __init__(self, inference: Inference, payments: Payments, catalog: Catalog, max_output_tokens: int) -> None:
-        self._inference = inference
+    def __init__(
+        self, inference: Callable[[], Inference], payments: Payments, catalog: Catalog, max_output_tokens: int
+    ) -> None:
+        """`inference()` raises ApiError while the engine is not ready."""
+        self._inference_of = inference
         self._payments = payments
         self._catalog = catalog
         self._max_output_tokens = max_output_tokens
 
     def mount(self, router: Router) -> None:
-        router.add("POST", "/v1/chat/completions", self.complete)
+        router.add("POST", "/v1/chat/completions", answering(self.complete))
+
+    @property
+    def _inference(self) -> Inference:
+        return self._inference_of()
 
     async def complete(self, http: Request) -> Response | StreamingResponse:
-        try:
-            return await self._complete(http)
-        except ApiError as error:
-            return error.response()
-
-    async def _complete(self, http: Request) -> Response | StreamingResponse:
         header = http.headers.get(PAYMENT_HEADER)
         voucher = _NO_VOUCHER
         if header is not None:
