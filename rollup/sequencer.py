@@ -1,6 +1,7 @@
 """Builds a block every block time, on the newest L1 origin that the rules allow (derivation.md; op-node's origin selection)."""
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
 import trio
@@ -9,6 +10,7 @@ from openledger.evm_ext.block import Header, payload_from_block
 from openledger.evm_ext.errors import ExecutionError
 from openledger.evm_ext.payload import ExecutionPayload
 from openledger.evm_ext.pool import TransactionPool
+from openledger.evm_ext.transactions import Transaction
 from openledger.rollup.blocks import L2BlockRef
 from openledger.rollup.clock import Clock, WallClock
 from openledger.rollup.derivation.attributes_builder import AttributesBuilder
@@ -26,7 +28,8 @@ RETRY_S = 0.5
 class Sequencer:
     """Extends the unsafe head, whatever it is. `on_block` callbacks see each block after it became the head.
 
-    `l1_confirmations` is how far the L1 origin stays behind L1's head, so that short L1 reorgs do not reach L2.
+    `l1_confirmations` is how far the L1 origin stays behind L1's head, so that short L1 reorgs do not reach L2. After
+    `build_time_s` no further transaction of the pool is begun; the rest waits for the next block.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Sequencer:
         l1: L1Source,
         *,
         l1_confirmations: int = 0,
+        build_time_s: float = 1.0,
         clock: Clock | None = None,
     ) -> None:
         self.on_block: list[BlockCallback] = []
@@ -44,6 +48,7 @@ class Sequencer:
         self._pool = pool
         self._l1 = l1
         self._confirmations = l1_confirmations
+        self._build_time_s = build_time_s
         self._builder = AttributesBuilder(engine.config, l1)
         self._clock = clock or WallClock()
 
@@ -99,13 +104,21 @@ class Sequencer:
             parent = engine.chain.head("unsafe")
             if parent.hash != head.hash:
                 return None
-            candidates = () if no_tx_pool else self._pool.pending(engine.chain.next_base_fee(parent.hash))
-            block = await engine.build(head.hash, attributes, candidates)
+            block = await engine.build(head.hash, attributes, () if no_tx_pool else self._candidates(parent))
             await engine.set_heads(unsafe=block.hash)
         payload = payload_from_block(block)
         for callback in self.on_block:
             await callback(payload)
         return payload
+
+    def _candidates(self, parent: Header) -> Iterator[Transaction]:
+        """The pool's transactions, best first, until the time for building is over. Runs in the building thread."""
+        deadline = time.monotonic() + self._build_time_s
+        for transaction in self._pool.pending(self._engine.chain.next_base_fee(parent.hash)):
+            if time.monotonic() > deadline:
+                log.info("block closed for time", number=parent.number + 1, limit_s=self._build_time_s)
+                return
+            yield transaction
 
     async def _origin_after(self, head: L2BlockRef, timestamp: int) -> Header:
         current = await self._l1.header_by_hash(head.l1_origin.hash)

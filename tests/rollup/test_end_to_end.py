@@ -1,9 +1,11 @@
 """Blocks go from the pool over DA and L1 to other nodes that trust nobody, and come out the same."""
 
+from openledger.evm_ext.calls import CallRequest
 from openledger.evm_ext.transactions import DEPOSIT
 from openledger.genesis.dev_accounts import OWNER, USERS, DevAccount
 from openledger.genesis.hashing import keccak256
-from openledger.genesis.predeploys import L1_PORTAL, L1_SYSTEM_CONFIG
+from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_PORTAL, L1_SYSTEM_CONFIG
+from openledger.rollup import Sequencer
 
 RECEIVER = b"\x77" * 20
 
@@ -49,9 +51,6 @@ async def test_open_locked_on_l1_is_open_minted_on_l2(network, user: DevAccount)
     def locked() -> int:
         chain = network.l1.chain
         token_balance = keccak256(b"balanceOf(address)")[:4] + L1_PORTAL.rjust(32, b"\0")
-        from openledger.evm_ext.calls import CallRequest
-        from openledger.genesis.predeploys import L1_OPEN_TOKEN
-
         result = chain.call(CallRequest(to=L1_OPEN_TOKEN, data=token_balance), chain.head().hash)
         return int.from_bytes(result.output, "big")
 
@@ -78,3 +77,17 @@ async def test_system_config_changes_reach_l2_blocks_and_are_derived(network) ->
     await validator.driver.derive_to_tip()
     assert validator.chain.head("safe").hash == head.hash
     validator.close()
+
+
+async def test_a_block_is_closed_when_its_time_is_over_and_the_rest_waits(network) -> None:
+    slow = Sequencer(network.node.engine, network.node.pool, network.l1_view, clock=network.clock, build_time_s=0)
+    network.send_l2(USERS[0], RECEIVER, value=1)
+    network.clock.time += 2
+    closed = await slow.produce_block(network.clock.time)
+    assert closed is not None
+    assert len(closed.transactions) == 1
+    network.clock.time += 2
+    payload = await network.sequencer.produce_block(network.clock.time)
+    assert payload is not None
+    assert len(payload.transactions) == 2
+    assert await network.sequencer.produce_block(network.clock.time) is None
