@@ -33,6 +33,8 @@ from openledger.kernels.engine.messages import (
 from openledger.kernels.framing import ChannelClosed, FrameError
 
 WORKER: Final = "openledger.kernels.engine.worker"
+# Idle threads of one pool must sleep, not spin, or they take the cores from the other pool's.
+_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 _RESTART_DELAY_S: Final = (0.2, 1.0, 5.0, 15.0)
 
 Event = Token | Finished | Failed
@@ -53,7 +55,7 @@ class EngineUnusable(EngineError):
     """The engine cannot start (no model, damaged weights, …); the message says what to do."""
 
 
-class Engine:
+class EngineClient:
     """A running engine; made by `open_engine`."""
 
     def __init__(self, config: EngineConfig, on_progress: Callable[[Progress], None] | None) -> None:
@@ -135,7 +137,7 @@ class Engine:
         failures = 0
         while self._unusable is None:
             try:
-                async with open_child(WORKER, FromWorker) as child:
+                async with open_child(WORKER, FromWorker, environment=_ENVIRONMENT) as child:
                     reason = await self._run_once(child)
                     # Killed or crashed: the exit status says which, once it has been reaped.
                     with trio.move_on_after(1):
@@ -220,13 +222,13 @@ class Engine:
 @contextlib.asynccontextmanager
 async def open_engine(
     config: EngineConfig, *, on_progress: Callable[[Progress], None] | None = None
-) -> AsyncIterator[Engine]:
-    """Run an engine process for as long as the scope is open. Does not wait for it: see `Engine.ready`.
+) -> AsyncIterator[EngineClient]:
+    """Run an engine process for as long as the scope is open. Does not wait for it: see `EngineClient.ready`.
 
     Raises `ValueError` for settings that make no sense.
     """
     config.check()
-    engine = Engine(config, on_progress)
+    engine = EngineClient(config, on_progress)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine._supervise)
         try:

@@ -1,0 +1,315 @@
+"""The engine inside its process: requests in, messages out, one step at a time. No I/O of its own."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any, Final
+
+import numpy as np
+
+from openledger.genesis.tables import EXP, load_table
+from openledger.kernels.engine.adapters import AdapterRefused, ModuleWeights
+from openledger.kernels.engine.answer import Answer
+from openledger.kernels.engine.config import EngineConfig
+from openledger.kernels.engine.kv_cache import PageAllocator
+from openledger.kernels.engine.messages import (
+    Failed,
+    FailureCode,
+    Finished,
+    FromWorker,
+    Generate,
+    Load,
+    Sampling,
+    Token,
+    Verified,
+    Verify,
+)
+from openledger.kernels.engine.residency import AdapterStore, stack_adapter
+from openledger.kernels.engine.scheduler import Scheduler
+from openledger.kernels.engine.sequence import Sequence
+from openledger.kernels.model.load import Model
+from openledger.kernels.model.transformer import Batch, KvCache, Lora, Segment
+
+MAX_ADAPTERS: Final = 8
+MAX_STOP_STRINGS: Final = 16
+MAX_STOP_CHARACTERS: Final = 256
+
+
+class RequestRefused(Exception):
+    """A request that cannot be served; `code` as in `messages.Failed`."""
+
+    def __init__(self, code: FailureCode, message: str) -> None:
+        super().__init__(message)
+        self.code: FailureCode = code
+
+
+class ServingEngine:
+    """Serves one model. Not thread-safe: one thread submits, cancels and steps."""
+
+    def __init__(self, model: Model, config: EngineConfig) -> None:
+        config.check()
+        self.model = model
+        self.config = config
+        self.max_context = min(config.max_context, model.transformer.max_context)
+        pages = config.kv_tokens // config.page_tokens
+        self._cache = KvCache(model.config, pages, config.page_tokens, model.transformer.steps)
+        self._scheduler = Scheduler(config, PageAllocator(pages, config.page_tokens))
+        self._adapters = AdapterStore(model.config, config, model.transformer.steps.array)
+        self._exp = np.frombuffer(load_table(EXP), "<u4").astype(np.int64)
+        self._sequences: dict[str, Sequence] = {}
+        self._loading: dict[str, list[Future[tuple[bytes, Lora]]]] = {}
+        self._prompt_tokens = 0
+        self._generated_tokens = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to run and nothing being loaded."""
+        return not self._sequences
+
+    @property
+    def only_loading(self) -> bool:
+        """All there is to do is to wait for adapters."""
+        return bool(self._sequences) and len(self._loading) == len(self._sequences)
+
+    def submit(self, request: Generate | Verify) -> list[FromWorker]:
+        """Take a request, or say why not."""
+        if request.request_id in self._sequences:
+            return [Failed(request.request_id, "bad_request", f"request {request.request_id!r} is already running")]
+        try:
+            self._check(request)
+        except RequestRefused as error:
+            return [Failed(request.request_id, error.code, str(error))]
+        ends = self.model.tokenizer.end_tokens if request.stop_tokens is None else request.stop_tokens
+        answer = Answer(self.model.tokenizer, request.stop, ends, request.max_tokens)
+        tokens = list(request.prompt_tokens)
+        if isinstance(request, Verify):
+            tokens += request.output_tokens
+        sequence = Sequence(request, tokens, answer)
+        self._sequences[request.request_id] = sequence
+        if request.adapters:
+            self._loading[request.request_id] = [self._adapters.get(adapter) for adapter in request.adapters]
+        else:
+            self._scheduler.add(sequence)
+        return []
+
+    def cancel(self, request_id: str) -> list[FromWorker]:
+        """Stop working on a request."""
+        sequence = self._sequences.get(request_id)
+        if sequence is None:
+            return []
+        return [self._fail(sequence, "cancelled", "the request was cancelled")]
+
+    def step(self) -> list[FromWorker]:
+        """Run one batch. Returns what it gave; nothing if there was nothing to run."""
+        messages = list(self._collect_adapters())
+        plan = self._scheduler.plan()
+        if not plan:
+            return messages
+        batch, wanted = self._batch(plan)
+        logits, faults = self.model.transformer.step(batch, self._cache)
+        row = logit_row = 0
+        for (sequence, count), positions in zip(plan, wanted):
+            faulty = bool(faults[row : row + count].any())
+            sequence.computed += count
+            self._prompt_tokens += count
+            if faulty:
+                where = "the model's numbers left the range of binary32; nothing is owed for this request"
+                messages.append(self._fail(sequence, "numeric_fault", where))
+            else:
+                for offset in range(len(positions)):
+                    messages += self._judge(sequence, logits[logit_row + offset])
+                    if sequence.request.request_id not in self._sequences:
+                        break
+            row += count
+            logit_row += len(positions)
+        return messages
+
+    def warm_up(self) -> None:
+        """Run one prompt through, so that no request waits for kernels to be compiled."""
+        modules = {(0, "o_proj"): ModuleWeights(*_zero_module(self.model.config.hidden), np.float32(0.0))}
+        lora = stack_adapter(modules, self.model.config, self.model.transformer.steps.array)
+        sampling = Sampling(temperature_milli=1000)
+        for prompt in (1, 80):
+            request = Generate(
+                request_id="", prompt_tokens=[0] * prompt, max_tokens=2, stop_tokens=[], sampling=sampling
+            )
+            self.submit(request)
+            self._sequences[""].adapters = (lora,)
+            while not self.idle:
+                self.step()
+        self._prompt_tokens = self._generated_tokens = 0
+
+    def load(self) -> Load:
+        pages = self._scheduler.pages
+        return Load(
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting) + len(self._loading),
+            kv_tokens_used=(pages.total - pages.free) * pages.page_tokens,
+            kv_tokens=pages.total * pages.page_tokens,
+            adapters_resident=self._adapters.resident,
+            prompt_tokens_total=self._prompt_tokens - self._generated_tokens,
+            generated_tokens_total=self._generated_tokens,
+        )
+
+    def close(self) -> None:
+        self._adapters.close()
+
+    def _check(self, request: Generate | Verify) -> None:
+        vocabulary, length = self.model.config.vocabulary, len(request.prompt_tokens)
+        output = request.output_tokens if isinstance(request, Verify) else []
+        if not length:
+            raise RequestRefused("bad_request", "the prompt is empty")
+        if request.max_tokens < 1:
+            raise RequestRefused("bad_request", f"max_tokens must be at least 1, not {request.max_tokens}")
+        if length >= self.max_context or length + request.max_tokens > self.max_context:
+            raise RequestRefused(
+                "prompt_too_long",
+                f"a prompt of {length} tokens and an answer of up to {request.max_tokens} do not fit the context "
+                f"of {self.max_context}: shorten the prompt or lower max_tokens",
+            )
+        for token in (*request.prompt_tokens, *output, *(request.stop_tokens or ())):
+            if not 0 <= token < vocabulary:
+                raise RequestRefused("bad_request", f"token {token} is not in the vocabulary of {vocabulary}")
+        if len(request.seed) != 32 or len(request.request_hash) != 32:
+            raise RequestRefused("bad_request", "seed and request_hash have 32 bytes each")
+        try:
+            request.sampling.check()
+        except ValueError as error:
+            raise RequestRefused("bad_request", str(error)) from error
+        if len(request.stop) > MAX_STOP_STRINGS or any(
+            not 0 < len(stop) <= MAX_STOP_CHARACTERS for stop in request.stop
+        ):
+            raise RequestRefused(
+                "bad_request",
+                f"at most {MAX_STOP_STRINGS} stop strings of 1 to {MAX_STOP_CHARACTERS} characters are allowed",
+            )
+        if len(request.adapters) > MAX_ADAPTERS:
+            raise RequestRefused("bad_request", f"at most {MAX_ADAPTERS} adapters can be used in one request")
+        if isinstance(request, Verify) and not 0 < len(output) <= request.max_tokens:
+            raise RequestRefused(
+                "bad_request", f"{len(output)} output tokens to verify, but max_tokens is {request.max_tokens}"
+            )
+        if len(self._sequences) >= self.config.max_waiting:
+            raise RequestRefused("overloaded", f"{len(self._sequences)} requests are being served: try again later")
+
+    def _collect_adapters(self) -> Iterator[FromWorker]:
+        for request_id, futures in list(self._loading.items()):
+            if not all(future.done() for future in futures):
+                continue
+            sequence = self._sequences[request_id]
+            try:
+                loaded = [future.result() for future in futures]
+            except AdapterRefused as error:
+                yield self._fail(sequence, "adapter_refused", str(error))
+                continue
+            del self._loading[request_id]
+            sequence.adapter_key = tuple(digest for digest, _ in loaded)
+            sequence.adapters = tuple(lora for _, lora in loaded)
+            self._scheduler.add(sequence)
+
+    def _batch(self, plan: list[tuple[Sequence, int]]) -> tuple[Batch, list[range]]:
+        page_tokens = self.config.page_tokens
+        tokens: list[int] = []
+        positions, slots, previous, owners, wanted, logit_rows = [], [], [], [], [], []
+        segments: list[Segment] = []
+        tables = np.zeros((len(plan), max(len(sequence.pages) for sequence, _ in plan)), np.int64)
+        for index, (sequence, count) in enumerate(plan):
+            first, row = sequence.computed, len(tokens)
+            tables[index, : len(sequence.pages)] = sequence.pages
+            tokens += sequence.tokens[first : first + count]
+            positions.append(np.arange(first, first + count))
+            slots.append(sequence.slots(first, count, page_tokens))
+            previous.append(sequence.slots(first - 1, count, page_tokens))
+            owners.append(np.full(count, index, np.int64))
+            needed = sequence.logit_positions(count)
+            wanted.append(needed)
+            logit_rows += [row + position - first for position in needed]
+            if sequence.adapters:
+                last = segments[-1] if segments else None
+                if last is not None and last.last == row and plan[index - 1][0].adapter_key == sequence.adapter_key:
+                    segments[-1] = Segment(last.first, row + count, last.adapters)
+                else:
+                    segments.append(Segment(row, row + count, sequence.adapters))
+        batch = Batch(
+            np.array(tokens, np.int64),
+            np.concatenate(positions),
+            np.concatenate(slots),
+            np.concatenate(previous),
+            np.concatenate(owners),
+            tables,
+            np.array(logit_rows, np.int64),
+            segments,
+        )
+        return batch, wanted
+
+    def _judge(self, sequence: Sequence, logits: Any) -> list[FromWorker]:
+        """Sample from a row of logits: the next token, or the check of a claimed one."""
+        request = sequence.request
+        token = sequence.sample(logits, self._exp)
+        if isinstance(request, Verify):
+            return self._compare(sequence, request, token)
+        self._generated_tokens += 1
+        sequence.tokens.append(token)
+        text, reason = sequence.answer.push(token)
+        messages: list[FromWorker] = [Token(request.request_id, token, text)]
+        if reason is not None:
+            self._forget(sequence)
+            messages.append(
+                Finished(
+                    request_id=request.request_id,
+                    stop_reason=reason,
+                    output_tokens=sequence.tokens[sequence.prompt_length :],
+                    text=sequence.answer.text,
+                    fingerprint=sequence.fingerprint,
+                    prompt_tokens=sequence.prompt_length,
+                )
+            )
+        return messages
+
+    def _compare(self, sequence: Sequence, request: Verify, token: int) -> list[FromWorker]:
+        index = sequence.judged - 1
+        claimed = request.output_tokens[index]
+        last = index == len(request.output_tokens) - 1
+        if token != claimed:
+            return [self._verdict(sequence, f"output token {index} is {token}, not {claimed}")]
+        _, reason = sequence.answer.push(token)
+        if reason is None and last:
+            return [self._verdict(sequence, f"the answer does not end after {index + 1} tokens")]
+        if reason is not None and not last:
+            return [self._verdict(sequence, f"the answer ends ({reason}) after {index + 1} tokens, more are claimed")]
+        if not last:
+            return []
+        if reason != request.stop_reason:
+            return [self._verdict(sequence, f"the answer ends by {reason!r}, not by {request.stop_reason!r}")]
+        if sequence.fingerprint != request.fingerprint:
+            return [
+                self._verdict(
+                    sequence,
+                    f"same tokens, but the fingerprint is 0x{sequence.fingerprint.hex()}, "
+                    f"not 0x{request.fingerprint.hex()}: the logits were others",
+                )
+            ]
+        return [self._verdict(sequence, "")]
+
+    def _verdict(self, sequence: Sequence, difference: str) -> Verified:
+        self._forget(sequence)
+        return Verified(
+            request_id=sequence.request.request_id,
+            ok=not difference,
+            detail=difference or f"{sequence.judged} tokens re-sampled, same fingerprint",
+            fingerprint=sequence.fingerprint,
+        )
+
+    def _fail(self, sequence: Sequence, code: FailureCode, message: str) -> Failed:
+        self._forget(sequence)
+        return Failed(sequence.request.request_id, code, message)
+
+    def _forget(self, sequence: Sequence) -> None:
+        self._sequences.pop(sequence.request.request_id, None)
+        for future in self._loading.pop(sequence.request.request_id, ()):
+            future.cancel()
+        self._scheduler.remove(sequence)
+
+
+def _zero_module(hidden: int) -> tuple[Any, Any, Any, Any]:
+    one = np.ones(1, np.float32)
+    return np.zeros((1, hidden), np.int8), one, np.zeros((hidden, 1), np.int8), np.ones(hidden, np.float32)

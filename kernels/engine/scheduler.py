@@ -1,0 +1,74 @@
+"""Which rows run in the next step: continuous batching with chunked prefill.
+
+A sequence is admitted when pages for its prompt and its longest answer are free, so a running one never has to
+give pages back. Decoding sequences run every step; prompts fill what is left of the step in order of arrival, in
+smaller pieces while somebody is waiting for the next token.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from openledger.kernels.engine.config import EngineConfig
+from openledger.kernels.engine.kv_cache import PageAllocator
+from openledger.kernels.engine.sequence import Sequence
+
+MAX_LOGIT_ROWS: Final = 64
+"""Rows whose logits one sequence may ask for in a step: bounds memory when verifying."""
+
+
+@dataclass
+class Scheduler:
+    config: EngineConfig
+    pages: PageAllocator
+    waiting: deque[Sequence] = field(default_factory=deque)
+    running: list[Sequence] = field(default_factory=list)
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence, wherever it is, and take its pages back."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+        if sequence.pages is not None:
+            self.pages.give_back(sequence.pages.tolist())
+            sequence.pages = None
+
+    def plan(self) -> list[tuple[Sequence, int]]:
+        """The sequences of the next step and how many positions each runs; those that share adapters together."""
+        self._admit()
+        rows = [(sequence, 1) for sequence in self.running if sequence.decoding]
+        room = self.config.max_step_tokens
+        if rows:
+            room = max(room // 4, 32)
+        room -= len(rows)
+        logit_room = 4 * MAX_LOGIT_ROWS
+        for sequence in self.running:
+            if sequence.decoding or room <= 0:
+                continue
+            count = min(sequence.to_compute, room)
+            if sequence.forced:
+                before = max(0, sequence.prompt_length - 1 - sequence.computed)
+                count = min(count, before + min(MAX_LOGIT_ROWS, logit_room))
+                logit_room -= max(0, count - before)
+            if count > 0:
+                rows.append((sequence, count))
+                room -= count
+        return sorted(rows, key=lambda row: row[0].adapter_key)
+
+    def _admit(self) -> None:
+        while self.waiting and len(self.running) < self.config.max_batch:
+            sequence = self.waiting[0]
+            positions = sequence.prompt_length + sequence.request.max_tokens
+            if sequence.forced:
+                positions = len(sequence.tokens)
+            pages = self.pages.take(positions)
+            if pages is None:
+                return
+            sequence.pages = np.array(pages, np.int64)
+            self.running.append(self.waiting.popleft())

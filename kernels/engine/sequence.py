@@ -1,0 +1,88 @@
+"""One request on its way through the engine."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from openledger.kernels.engine.answer import Answer
+from openledger.kernels.engine.messages import Generate, Verify
+from openledger.kernels.model.transformer import Lora
+from openledger.kernels.ops.fingerprint import chain_next, chain_start, fingerprint_keys, hash_logits_host
+from openledger.kernels.ops.sampling import candidates_host, draw, greedy
+
+
+@dataclass(eq=False)
+class Sequence:
+    """`tokens` are the prompt and what follows it: sampled so far, or, for a verification, what is claimed.
+
+    `computed`: positions whose keys and values are in the cache. `judged`: output tokens sampled or checked.
+    """
+
+    request: Generate | Verify
+    tokens: list[int]
+    answer: Answer
+    adapters: tuple[Lora, ...] = ()
+    adapter_key: tuple[bytes, ...] = ()
+    pages: Any = None
+    computed: int = 0
+    judged: int = 0
+    fingerprint: bytes = b""
+    keys: Any = field(default=None, repr=False)
+
+    @property
+    def prompt_length(self) -> int:
+        return len(self.request.prompt_tokens)
+
+    @property
+    def forced(self) -> bool:
+        """Whether the output is given, to be checked."""
+        return isinstance(self.request, Verify)
+
+    @property
+    def to_compute(self) -> int:
+        """Positions that still have to run before the next token can be sampled. The last output token of a
+        verification never runs: nothing is sampled from it."""
+        return len(self.tokens) - self.computed - (1 if self.forced else 0)
+
+    @property
+    def decoding(self) -> bool:
+        """Whether the next step is a single new token."""
+        return not self.forced and self.computed >= self.prompt_length
+
+    def logit_positions(self, count: int) -> range:
+        """Of the next `count` positions, those whose logits are needed."""
+        first = max(self.computed, self.prompt_length - 1)
+        end = self.computed + count
+        if not self.forced:
+            first = max(first, len(self.tokens) - 1)
+        return range(min(first, end), end)
+
+    def sample(self, logits: Any, exp: Any) -> int:
+        """The token that follows from these logits, and one more link of the fingerprint."""
+        request = self.request
+        if self.keys is None:
+            self.keys = fingerprint_keys(request.request_hash, len(logits))
+            self.fingerprint = chain_start(request.request_hash)
+        sampling = request.sampling
+        if sampling.temperature_milli == 0:
+            token = greedy(logits)
+        else:
+            token = draw(
+                candidates_host(logits, sampling.temperature_milli, len(exp)),
+                exp,
+                top_k=sampling.top_k,
+                top_p_ppm=sampling.top_p_ppm,
+                min_p_ppm=sampling.min_p_ppm,
+                seed=request.seed,
+                position=self.prompt_length + self.judged,
+            )
+        self.fingerprint = chain_next(self.fingerprint, hash_logits_host(logits, self.keys), token)
+        self.judged += 1
+        return token
+
+    def slots(self, first: int, count: int, page_tokens: int) -> Any:
+        """Where positions `first` .. lie in the cache; -1 for position -1."""
+        positions = np.arange(first, first + count)
+        slots = self.pages[positions // page_tokens] * page_tokens + positions % page_tokens
+        return np.where(positions >= 0, slots, -1)

@@ -1,0 +1,68 @@
+"""From a GGUF file to a model that runs: tokenizer, integer weights, the fastest product proved exact here."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from openledger.genesis.tables import tables_root
+from openledger.kernels.model.config import ModelConfig, config_from_metadata
+from openledger.kernels.model.gguf import default_model_file, open_gguf
+from openledger.kernels.model.steps import HOST, TORCH
+from openledger.kernels.model.tokenizer import ModelTokenizer
+from openledger.kernels.model.transformer import Transformer
+from openledger.kernels.model.weights import load_weights
+from openledger.kernels.ops.host import set_threads
+from openledger.kernels.ops.linear import native_product, native_product_is_exact, pieces_product
+
+NUMERICS = "exact-1"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model ready to run, and what names its parts in a release."""
+
+    config: ModelConfig
+    tokenizer: ModelTokenizer
+    transformer: Transformer
+    tables_root: bytes
+    linear: Literal["native", "pieces"]
+    threads: int
+
+
+def available_threads() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_model(
+    cache_folder: Path,
+    *,
+    model_file: Path | None = None,
+    threads: int | None = None,
+    linear: Literal["auto", "native", "pieces"] = "auto",
+    host_kernels: bool = True,
+    progress: Callable[[str, float], None] = lambda stage, fraction: None,
+) -> Model:
+    """Sets the process's thread count. Raises a `ModelError`; `ValueError` if `linear` is `native` and the
+    CPU's native product is not exact."""
+    count = available_threads() if threads is None else threads
+    torch.set_num_threads(count)
+    set_threads(count)
+    torch.set_flush_denormal(False)
+    progress("opening the model", 0.0)
+    gguf = open_gguf(default_model_file() if model_file is None else model_file, cache_folder)
+    config = config_from_metadata(gguf.metadata)
+    tokenizer = ModelTokenizer(gguf.metadata)
+    weights = load_weights(gguf, config, cache_folder, progress)
+    progress("proving the integer product", 0.0)
+    exact = linear != "pieces" and native_product_is_exact()
+    if linear == "native" and not exact:
+        raise ValueError("this CPU's native int8 product is not exact: use linear = auto or pieces")
+    transformer = Transformer(
+        config, weights, HOST if host_kernels else TORCH, native_product if exact else pieces_product
+    )
+    return Model(config, tokenizer, transformer, tables_root(config.tables), "native" if exact else "pieces", count)

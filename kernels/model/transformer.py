@@ -1,0 +1,225 @@
+"""The forward pass of `exact-1`: a batch of rows from any mix of sequences, adapters, prefill and decode.
+
+    x = f32(W[token]) * sw[token] + f32(R[token]) * sr[token]        R: the residual rows
+    per layer:  x = x + output(q16(attention(rotate(qkv(norm(x))))))
+                x = x + down(q16(silu(gate(norm(x))) * up(norm(x))))
+    logits = head(norm(x))
+
+Nothing in it depends on which rows travel together: see the folder's README for the rule.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openledger.genesis.tables import EXP, SIGMOID, load_table
+from openledger.kernels.model.config import ModelConfig
+from openledger.kernels.model.steps import Steps
+from openledger.kernels.model.weights import Matrix, Weights
+from openledger.kernels.ops.attention import attention_table
+from openledger.kernels.ops.linear import Product, fold_residual
+from openledger.kernels.ops.lora import LoraGroup
+from openledger.kernels.ops.rotary import KvLayer
+
+
+@dataclass(frozen=True)
+class Lora:
+    """An adapter as the forward pass takes it: (layer, group name) -> its modules there."""
+
+    groups: dict[tuple[int, str], LoraGroup]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows `first` .. `last` of the batch that use these adapters, in this order."""
+
+    first: int
+    last: int
+    adapters: tuple[Lora, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's rows. A sequence's rows come in order of position; int64 arrays unless noted.
+
+    `tokens` [T], `positions` [T], `slots` [T] (where each row's key and value go), `previous` [T] (the slot
+    of the position before, -1 at the start), `sequences` [T] (row of `tables`), `tables` [S, pages],
+    `logit_rows` (which rows' logits are wanted), `segments` (rows with adapters, disjoint).
+    """
+
+    tokens: Any
+    positions: Any
+    slots: Any
+    previous: Any
+    sequences: Any
+    tables: Any
+    logit_rows: Any
+    segments: Sequence[Segment] = ()
+
+
+class KvCache:
+    """Pages for every layer. Memory is taken from the system only when a page is first written."""
+
+    def __init__(self, config: ModelConfig, pages: int, page_tokens: int, steps: Steps) -> None:
+        self.pages = pages
+        self.page_tokens = page_tokens
+        shape = (pages, config.kv_heads, page_tokens)
+        row = (*shape, config.head_size)
+
+        def zeros(size: tuple[int, ...], kind: Any) -> Any:
+            # numpy asks the system for zero pages and touches none; torch.zeros writes them all.
+            return steps.array(torch.from_numpy(np.zeros(size, kind)))
+
+        self.layers = [
+            KvLayer(
+                zeros(row, np.int16),
+                zeros(shape, np.float32),
+                zeros(row, np.int8),
+                zeros(shape, np.float32),
+                zeros(shape, np.float32),
+            )
+            for _ in range(config.layers)
+        ]
+
+
+class Transformer:
+    """A model's weights and tables, ready to run. Not safe for use from two threads at once."""
+
+    def __init__(self, config: ModelConfig, weights: Weights, steps: Steps, product: Product) -> None:
+        self.config = config
+        self.steps = steps
+        self.product = product
+        self.root = weights.root
+        self._matrices: dict[str, tuple[Tensor, Any]] = {
+            name: (_tensor(matrix.w), steps.array(_tensor(matrix.scales))) for name, matrix in weights.matrices.items()
+        }
+        self._residuals = {name: (matrix.first, matrix.count) for name, matrix in weights.matrices.items()}
+        self._vectors = {name: steps.array(_tensor(vector)) for name, vector in weights.vectors.items()}
+        self._embedding: Matrix = weights.matrices["embedding"]
+        self._head = "head" if "head" in weights.matrices else "embedding"
+        exp = load_table(EXP)
+        self._exp = steps.array(torch.from_numpy(attention_table(exp)))
+        self._sigmoid = steps.array(torch.from_numpy(np.frombuffer(load_table(SIGMOID), "<f4").copy()))
+        rotary = np.frombuffer(load_table(config.rotary_table), "<f4").copy()
+        self._rotary = steps.array(torch.from_numpy(rotary.reshape(-1, config.head_size // 2, 2)))
+        self.max_context = min(config.context, len(self._rotary))
+        self._epsilon = steps.scalar(config.epsilon)
+        self._factor = steps.scalar(config.head_size**-0.5)
+        self._buffers: dict[str, Tensor] = {}
+
+    @torch.inference_mode()
+    def step(self, batch: Batch, cache: KvCache) -> tuple[Any, Any]:
+        """Run the rows and store their keys and values. Returns the logits of `logit_rows`, float32
+        [rows, vocabulary], and a bool per row: a numeric fault. Both are overwritten by the next call."""
+        config, steps, rows = self.config, self.steps, len(batch.tokens)
+        array = steps.array
+        inner = config.heads * config.head_size
+        x_tensor = self._buffer("x", torch.float32, rows, config.hidden)
+        x = array(x_tensor)
+        x_tensor.copy_(torch.from_numpy(self._embed(batch.tokens)))
+        faults_tensor = torch.zeros(rows, dtype=torch.bool)
+        faults = array(faults_tensor)
+        scales = array(self._buffer("scales", torch.float32, rows))
+        q = array(self._buffer("q", torch.int16, rows, config.heads, config.head_size))
+        q_scales = array(self._buffer("q_scales", torch.float32, rows, config.heads))
+        attended = array(self._buffer("attended", torch.float32, rows, inner))
+        narrow = self._buffer("limbs", torch.int8, 2, rows, config.hidden)
+        wide = self._buffer("limbs_wide", torch.int8, 2, rows, config.feed_forward)
+        joined = self._buffer("limbs_heads", torch.int8, 2, rows, inner)
+        index = [
+            array(torch.from_numpy(np.ascontiguousarray(part, np.int64)))
+            for part in (batch.positions, batch.slots, batch.previous, batch.sequences, batch.tables)
+        ]
+        positions, slots, previous, sequences, tables = index
+        narrow_a, wide_a, joined_a = array(narrow), array(wide), array(joined)
+        for layer in range(config.layers):
+            kv = cache.layers[layer]
+            weight = self._vectors[f"{layer}.attention_norm"]
+            steps.norm_quantize(x, weight, self._epsilon, narrow_a, scales, faults)
+            y = self._linear(layer, "qkv", narrow, scales, batch.segments, faults)
+            steps.rotate_store(y, self._rotary, positions, slots, previous, q, q_scales, kv, faults)
+            steps.attend(q, q_scales, kv, tables, sequences, positions, self._exp, self._factor, attended, faults)
+            steps.quantize_rows(attended, joined_a, scales, faults)
+            steps.add(x, self._linear(layer, "output", joined, scales, batch.segments, faults))
+            weight = self._vectors[f"{layer}.feed_forward_norm"]
+            steps.norm_quantize(x, weight, self._epsilon, narrow_a, scales, faults)
+            y = self._linear(layer, "gate_up", narrow, scales, batch.segments, faults)
+            steps.silu_quantize(y, self._sigmoid, wide_a, scales, faults)
+            steps.add(x, self._linear(layer, "down", wide, scales, batch.segments, faults))
+        logits = self._logits(x_tensor, batch.logit_rows, faults_tensor)
+        return logits, faults_tensor.numpy()
+
+    def _embed(self, tokens: Any) -> Any:
+        table = self._embedding
+        x = table.w[tokens].astype(np.float32) * table.scales[tokens][:, None]
+        if table.count:
+            residual = tokens + table.outputs
+            x += table.w[residual].astype(np.float32) * table.scales[residual][:, None]
+        return x
+
+    def _logits(self, x: Tensor, logit_rows: Any, faults: Tensor) -> Any:
+        wanted = torch.from_numpy(np.ascontiguousarray(logit_rows, np.int64))
+        rows, steps = len(wanted), self.steps
+        if not rows:
+            return np.empty((0, self.config.vocabulary), np.float32)
+        limbs = self._buffer("limbs", torch.int8, 2, rows, self.config.hidden)
+        scales = steps.array(self._buffer("scales", torch.float32, rows))
+        chosen = torch.zeros(rows, dtype=torch.bool)
+        steps.norm_quantize(
+            steps.array(x[wanted]), self._vectors["norm"], self._epsilon, steps.array(limbs), scales,
+            steps.array(chosen),
+        )  # fmt: skip
+        parts = self._product(self._head, limbs, scales, "logits")
+        tensor = torch.from_numpy(parts) if isinstance(parts, np.ndarray) else parts
+        tensor = tensor[:, : self.config.vocabulary]
+        # An infinity would survive the argmax; a sum of absolute values shows it in one pass.
+        chosen |= ~torch.isfinite(tensor.abs().amax(-1))
+        faults[wanted] |= chosen
+        return tensor.numpy()
+
+    def _linear(
+        self, layer: int, group: str, limbs: Tensor, scales: Any, segments: Sequence[Segment], faults: Any
+    ) -> Any:
+        y = self._product(f"{layer}.{group}", limbs, scales, "y")
+        for segment in segments:
+            for adapter in segment.adapters:
+                modules = adapter.groups.get((layer, group))
+                if modules is not None:
+                    rows = self.steps.array(limbs)
+                    self.steps.lora_add(rows, scales, segment.first, segment.last, modules, y, faults)
+        return y
+
+    def _product(self, name: str, limbs: Tensor, scales: Any, into: str) -> Any:
+        weight, weight_scales = self._matrices[name]
+        rows, outputs = limbs.shape[1], weight.shape[0]
+        acc = self._buffer("acc", torch.int32, 2, rows, outputs)
+        self.product(limbs.view(2 * rows, -1), weight, acc.view(2 * rows, outputs))
+        y = self.steps.array(self._buffer(into, torch.float32, rows, outputs))
+        self.steps.rescale(self.steps.array(acc), scales, weight_scales, y)
+        first, count = self._residuals[name]
+        if count:
+            fold_residual(y, first, count)
+        return y
+
+    def _buffer(self, name: str, kind: torch.dtype, *shape: int) -> Tensor:
+        """Scratch memory, kept between steps and grown when a step needs more."""
+        size = 1
+        for extent in shape:
+            size *= extent
+        held = self._buffers.get(name)
+        if held is None or held.numel() < size:
+            held = self._buffers[name] = torch.empty(size, dtype=kind)
+        return held[:size].view(shape)
+
+
+def _tensor(array: Any) -> Tensor:
+    """A tensor over a numpy array that nobody writes to (memory-mapped weights are read-only)."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(np.asarray(array))
