@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from eth.exceptions import VMError
+from eth.exceptions import OutOfGas, VMError
 from eth.vm.forks.cancun.transaction_context import CancunTransactionContext
 
 from openledger.evm_ext import errors
@@ -81,6 +82,7 @@ class CallResult:
     error: str | None
     logs: tuple[Log, ...] = ()
     max_refund: int = 0
+    starved: bool = False
 
     @property
     def success(self) -> bool:
@@ -126,6 +128,9 @@ def estimate_gas(
 ) -> int:
     """The least gas limit that lets the message succeed, up to `ESTIMATE_TOLERANCE_PPM` too much.
 
+    A limit at which a call inside runs out of gas does not count as enough, unless that happens at any limit:
+    contracts that swallow such failures would otherwise be estimated too low.
+
     Raises `EstimationFailed` with the revert data if no gas limit does, `CallError`, `CallTimeout`."""
     deadline = time.monotonic() + time_limit_s
     high = min(context.header.gas_limit, gas_cap)
@@ -141,33 +146,28 @@ def estimate_gas(
     low = result.gas_used - 1
     # Enough for the 63/64 rule and the refund, if nothing in the call depends on the gas it has.
     optimistic = (result.gas_used + result.max_refund + _CALL_STIPEND) * 64 // 63
+
+    def is_enough(gas: int) -> bool:
+        try:
+            attempt = _run(context, request, gas, overrides, deadline)
+        except errors.IntrinsicGasTooLow:
+            return False
+        return attempt.success and (result.starved or not attempt.starved)
+
     if optimistic < high:
-        if _succeeds(context, request, optimistic, overrides, deadline):
+        if is_enough(optimistic):
             high = optimistic
         else:
             low = optimistic
-    if high > low + 1 and _succeeds(context, request, low + 1, overrides, deadline):
+    if high > low + 1 and is_enough(low + 1):
         return low + 1
     while low + 1 < high and (high - low) * 1_000_000 > ESTIMATE_TOLERANCE_PPM * high:
         middle = min((high + low) // 2, low * 2)
-        if _succeeds(context, request, middle, overrides, deadline):
+        if is_enough(middle):
             high = middle
         else:
             low = middle
     return high
-
-
-def _succeeds(
-    context: CallContext,
-    request: CallRequest,
-    gas: int,
-    overrides: Mapping[bytes, StateOverride] | None,
-    deadline: float,
-) -> bool:
-    try:
-        return _run(context, request, gas, overrides, deadline).success
-    except errors.IntrinsicGasTooLow:
-        return False
 
 
 def _affordable_gas(context: CallContext, request: CallRequest, overrides: Mapping[bytes, StateOverride] | None) -> int:
@@ -285,7 +285,13 @@ def _run(
             for address, topics, data in computation.get_log_entries()
         ),
         max_refund=refunded,
+        starved=_is_starved(computation),
     )
+
+
+def _is_starved(computation: Any) -> bool:
+    error = computation._error
+    return isinstance(error, OutOfGas) or any(_is_starved(child) for child in computation.children)
 
 
 def _as_transaction(request: CallRequest, gas: int) -> Transaction:

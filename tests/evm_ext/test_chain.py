@@ -199,7 +199,7 @@ def test_account_proofs_are_accepted_by_the_trie_library(tools, chain):
         nodes = [rlp.decode(node) for node in proof.proof]
         leaf = HexaryTrie.get_from_proof(header.state_root, keccak256(address), nodes)
         if leaf:
-            nonce, balance, storage_root, code_hash = rlp.decode(leaf)
+            _, balance, storage_root, code_hash = rlp.decode(leaf)
             assert int.from_bytes(balance, "big") == proof.balance == view.balance(address)
             assert (storage_root, code_hash) == (proof.storage_root, proof.code_hash)
         else:
