@@ -25,8 +25,10 @@ from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.client import AttributionClient
 from openledger.kernels.attribution.messages import Attributed, Retrieval
 from openledger.kernels.attribution.policy import Policy
-from openledger.kernels.engine.client import Engine
+from openledger.kernels.engine.client import EngineClient
 from openledger.kernels.engine.messages import Failed, Finished, Generate, Token
+from openledger.kernels.model.tokenizer import Message as TemplateMessage
+from openledger.kernels.model.tokenizer import ModelTokenizer
 from openledger.node.catalog import ServedRelease
 from openledger.node.content import ContentStore
 from openledger.node.payments import Admission, Payments
@@ -48,12 +50,6 @@ class InferenceFailed(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-class ChatTokenizer(Protocol):
-    """Messages to the tokens of a prompt, by the release's chat template."""
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]: ...
 
 
 @dataclass(frozen=True)
@@ -110,6 +106,11 @@ def policy_of(release: ServedRelease) -> Policy:
     )
 
 
+def prompt_tokens(tokenizer: ModelTokenizer, messages: Sequence[Message]) -> list[int]:
+    """The tokens of a conversation by the model's chat template. Raises PromptError."""
+    return tokenizer.chat_prompt([TemplateMessage(m.role, m.content) for m in messages])
+
+
 def stop_reason_of(finished_reason: str, output_tokens: Sequence[int], end_tokens: Sequence[int]) -> StopReason:
     """The receipt's stop reason from the engine's."""
     if finished_reason == "length":
@@ -123,10 +124,9 @@ class Inference:
     def __init__(
         self,
         *,
-        engine: Engine,
+        engine: EngineClient,
         attribution: AttributionClient,
-        tokenizer: ChatTokenizer,
-        end_tokens: Sequence[int],
+        tokenizer: ModelTokenizer,
         payments: Payments,
         book: ReceiptBook,
         content: ContentStore,
@@ -137,7 +137,6 @@ class Inference:
         self._engine = engine
         self._attribution = attribution
         self._tokenizer = tokenizer
-        self._end_tokens = tuple(end_tokens)
         self._payments = payments
         self._book = book
         self._content = content
@@ -148,15 +147,18 @@ class Inference:
         self._channel_locks: defaultdict[bytes, trio.Lock] = defaultdict(trio.Lock)
 
     def quote(self, release: ServedRelease, request: ChatRequest) -> int:
-        """About the most that the call can cost, in micro-OPEN, without searching for passages."""
-        prompt = len(self._tokenizer.encode_chat(request.messages)) + request.retrieval_k * PASSAGE_TOKENS_BOUND
+        """About the most that the call can cost, in micro-OPEN, without searching for passages.
+
+        Raises PromptError.
+        """
+        prompt = len(prompt_tokens(self._tokenizer, request.messages)) + request.retrieval_k * PASSAGE_TOKENS_BOUND
         return self._fee(release, prompt, request.max_tokens)
 
     def _fee(self, release: ServedRelease, prompt_tokens: int, output_tokens: int) -> int:
         return fee(prompt_tokens, output_tokens, release.price_in, release.price_out, self._platform_bps)
 
     async def prepare(self, release: ServedRelease, request: ChatRequest) -> Prepared:
-        """Search for passages and fix the prompt. Raises InferenceFailed, AttributionError."""
+        """Search for passages and fix the prompt. Raises AttributionError, PromptError."""
         head = self._head()
         retrieval = None
         if release.index_folders and request.retrieval_k:
@@ -164,9 +166,9 @@ class Inference:
                 release.index_folders, last_question(request.messages), request.retrieval_k
             )
         messages = with_passages(request.messages, retrieval.chunks if retrieval else ())
-        prompt_tokens = self._tokenizer.encode_chat(messages)
-        most = self._fee(release, len(prompt_tokens), request.max_tokens)
-        return Prepared(request, release, retrieval, prompt_tokens, most, head)
+        prompt = prompt_tokens(self._tokenizer, messages)
+        most = self._fee(release, len(prompt), request.max_tokens)
+        return Prepared(request, release, retrieval, prompt, most, head)
 
     async def answer(self, prepared: Prepared, admission: Admission) -> AsyncGenerator[Delta | Answered, None]:
         """The answer's text as it comes, then `Answered`. Raises InferenceFailed; nothing is owed then.
@@ -215,7 +217,7 @@ class Inference:
             request_hash=request.hash,
             prompt_tokens_hash=tokens_hash(prepared.prompt_tokens),
             output_tokens_hash=tokens_hash(finished.output_tokens),
-            stop_reason=stop_reason_of(finished.stop_reason, finished.output_tokens, self._end_tokens),
+            stop_reason=stop_reason_of(finished.stop_reason, finished.output_tokens, self._tokenizer.end_tokens),
             sampling_hash=request.sampling_hash,
             fingerprint=finished.fingerprint,
             retrieval_root=retrieval_root(prepared.retrieval),

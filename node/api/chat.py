@@ -18,6 +18,7 @@ import orjson
 from openledger.evm_ext.proofs.receipt import Voucher
 from openledger.kernels.attribution.errors import AttributionError
 from openledger.kernels.engine.messages import Sampling
+from openledger.kernels.model.tokenizer import PromptError
 from openledger.node.api.errors import ApiError, answering
 from openledger.node.catalog import Catalog, ReleaseNotReady, ServedRelease, UnknownRelease
 from openledger.node.http import Request, Response, Router, StreamingResponse
@@ -174,7 +175,10 @@ class ChatApi:
             except PaymentRequired as refused:
                 raise self._unpaid(refused, None) from refused
         body, release, request = parse_request(http.body, self._catalog, voucher, self._max_output_tokens)
-        most = self._inference.quote(release, request)
+        try:
+            most = self._inference.quote(release, request)
+        except PromptError as error:
+            raise ApiError(400, "bad_request", str(error)) from error
         if header is None:
             raise self._unpaid(
                 PaymentRequired(

@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from openledger.node.cli import accounts, config, dev, health, node
+from openledger.node.cli import account, accounts, ask, channel, config, dev, health, node, receipt
 from openledger.node.errors import StartupError, UserError
 from openledger.node.rpc_client import RpcError, RpcUnavailable
 
@@ -25,6 +25,11 @@ app.command("dev")(dev.dev)
 app.command("node")(node.node)
 app.command("accounts")(accounts.accounts)
 app.command("health")(health.health)
+app.command("ask")(ask.ask)
+app.command("account")(account.show_account)
+app.command("claim")(account.claim)
+app.add_typer(channel.app, name="channel")
+app.add_typer(receipt.app, name="receipt")
 app.add_typer(config.app, name="config")
 
 
