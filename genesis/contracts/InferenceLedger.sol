@@ -217,10 +217,11 @@ contract InferenceLedger is EIP712, ReentrancyGuard {
         pure
         returns (uint64 sum, uint256 end)
     {
-        // At most 65,535 fees of 40 bits: no overflow of 64. Reading past the payload's end only moves `offset` past it.
+        // At most 65,535 fees of 40 bits: no overflow of 64. A record that begins past the payload's end stops the loop.
+        uint256 left = count;
         assembly ("memory-safe") {
             let total := 0
-            for { let i := 0 } lt(i, count) { i := add(i, 1) } {
+            for {} and(gt(left, 0), lt(offset, payload.length)) { left := sub(left, 1) } {
                 let word := calldataload(add(payload.offset, offset))
                 total := add(total, shr(216, word))
                 offset := add(offset, add(6, mul(6, byte(5, word))))
@@ -228,6 +229,7 @@ contract InferenceLedger is EIP712, ReentrancyGuard {
             sum := total
             end := offset
         }
+        if (left != 0) revert MalformedSettlement();
         if (end > payload.length) revert MalformedSettlement();
     }
 

@@ -1,7 +1,9 @@
 """A world for the economy's contracts: the devnet's alloc on stock py-evm (Prague) with our precompiles in it."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import count
 from typing import Any, ClassVar
 
@@ -13,6 +15,7 @@ from eth.vm.forks.prague.state import PragueState
 from eth.vm.message import Message
 from eth_abi.abi import decode, encode
 
+from openledger.evm_ext import CallRequest
 from openledger.evm_ext.precompiles import PRECOMPILES
 from openledger.evm_ext.proofs.datanet import Contribution, registry_domain
 from openledger.evm_ext.proofs.eip712 import address_of
@@ -99,6 +102,10 @@ def _selector(entry: Mapping[str, Any]) -> bytes:
     return keccak256(f"{entry['name']}({','.join(_types(entry['inputs']))})".encode())
 
 
+def _function(contract: str, name: str) -> Mapping[str, Any]:
+    return next(e for e in artifact(contract).abi if e["type"] == "function" and e["name"] == name)
+
+
 def _plain(value: Any) -> Any:
     """eth_abi gives addresses as hex text: bytes here."""
     if isinstance(value, str) and len(value) == 42 and value.startswith("0x"):
@@ -183,14 +190,12 @@ class World:
     def send(self, party: Party | bytes, contract: str, function: str, *arguments: Any, value: int = 0) -> Result:
         """Calls a predeploy's function; raises Reverted."""
         sender = party if isinstance(party, bytes) else party.address
-        entry = next(e for e in artifact(contract).abi if e["type"] == "function" and e["name"] == function)
-        data = _selector(entry)[:4] + encode(_types(entry["inputs"]), arguments)
-        computation = self.raw(sender, PREDEPLOY_OF[contract], data, value)
+        computation = self.raw(sender, PREDEPLOY_OF[contract], self._calldata(contract, function, arguments), value)
         if computation.is_error:
             raise self._reverted(contract, computation)
         return Result(
-            _plain(decode(_types(entry["outputs"]), computation.output)),
-            tuple(self._events(computation)),
+            self._outputs(contract, function, computation.output),
+            tuple(self._decoded(computation.get_log_entries())),
             computation.get_gas_used(),
         )
 
@@ -205,8 +210,16 @@ class World:
                 return Reverted(entry["name"], _plain(decode(_types(entry["inputs"]), output[4:])))
         return Reverted(f"{type(computation.error).__name__} {output.hex()}")
 
-    def _events(self, computation: Any) -> Any:
-        for address, topics, data in computation.get_log_entries():
+    def _calldata(self, contract: str, function: str, arguments: tuple[Any, ...]) -> bytes:
+        entry = _function(contract, function)
+        return _selector(entry)[:4] + bytes(encode(_types(entry["inputs"]), arguments))
+
+    def _outputs(self, contract: str, function: str, output: bytes) -> tuple[Any, ...]:
+        values: tuple[Any, ...] = _plain(decode(_types(_function(contract, function)["outputs"]), output))
+        return values
+
+    def _decoded(self, logs: Any) -> Any:
+        for address, topics, data in logs:
             if address not in NAMES:
                 continue
             for entry in artifact(NAMES[address]).abi:
@@ -318,6 +331,152 @@ class World:
         return int(claimable + sum(pending))
 
 
+# Where a transaction's result shows in its events, for functions whose return value a receipt does not hold.
+_RESULT_EVENTS = {
+    "create": ("DatanetCreated", "datanet"),
+    "reveal": ("Contributed", "contribution"),
+    "publishVersion": ("VersionPublished", "version"),
+    "register": ("ReleaseRegistered", "release"),
+    "open": ("ChannelOpened", "channelId"),
+    "settle": ("Settled", "batch"),
+    "claim": ("Claimed", "amount"),
+}
+
+
+class ChainWorld(World):
+    """The same over our own client: each `send` is a signed transaction in a block of its own."""
+
+    def __init__(self, chain: Any, tools: Any) -> None:
+        self.chain, self.tools, self.parties = chain, tools, iter(tools.KEYS)
+        self.blocks: list[Any] = []
+
+    @property
+    def block(self) -> int:  # type: ignore[override]
+        return int(self.chain.head().number) + 1
+
+    @property
+    def timestamp(self) -> int:  # type: ignore[override]
+        return int(self.chain.head().timestamp) + 2
+
+    def mine(self, blocks: int = 1) -> None:
+        for _ in range(blocks):
+            self.blocks.append(self.tools.extend(self.chain))
+
+    def party(self, balance_open: int = 0) -> Party:
+        return Party(next(self.parties))
+
+    def balance(self, address: bytes) -> int:
+        return int(self.chain.state(self.chain.head().hash).balance(address))
+
+    def send(self, party: Party | bytes, contract: str, function: str, *arguments: Any, value: int = 0) -> Result:
+        assert isinstance(party, Party)
+        data = self._calldata(contract, function, arguments)
+        key = self.tools.KEYS.index(party.key)
+        nonce = self.chain.state(self.chain.head().hash).nonce(party.address)
+        transaction = self.tools.signed(
+            key, CHAIN_ID, nonce, PREDEPLOY_OF[contract], data=data, value=value, gas=5_000_000
+        )
+        block = self.tools.extend(self.chain, (transaction,))
+        self.blocks.append(block)
+        (receipt,) = self.chain.receipts(block.hash)
+        if receipt.status != 1:
+            raise Reverted(f"{contract}.{function}")
+        logs = [(log.address, [int.from_bytes(t, "big") for t in log.topics], log.data) for log in receipt.logs]
+        events = tuple(self._decoded(logs))
+        values: tuple[Any, ...] = ()
+        if function in _RESULT_EVENTS:
+            name, argument = _RESULT_EVENTS[function]
+            values = (next(event.arguments[argument] for event in events if event.name == name),)
+        return Result(values, events, receipt.gas_used)
+
+    def view(self, contract: str, function: str, *arguments: Any) -> Any:
+        request = CallRequest(to=PREDEPLOY_OF[contract], data=self._calldata(contract, function, arguments))
+        result = self.chain.call(request, self.chain.head().hash)
+        assert result.success, result.error
+        values = self._outputs(contract, function, result.output)
+        return values[0] if len(values) == 1 else values
+
+
+def shares(total: int, weights: dict) -> dict:
+    """Largest remainder by fractions, ties to the lower key: written apart from the code under test."""
+    whole = sum(weights.values())
+    exact = {key: Fraction(total * weight, whole) for key, weight in weights.items()}
+    out = {key: int(value) for key, value in exact.items()}
+    for key in sorted(exact, key=lambda key: (out[key] - exact[key], key))[: total - sum(out.values())]:
+        out[key] += 1
+    return out
+
+
+class Story:
+    """Two Datanets, three contributors, one release, one staked provider, two channels."""
+
+    def __init__(self, world, split=SPLIT):
+        self.world = world
+        self.owner, self.trainer, self.provider = (world.party() for _ in range(3))
+        self.payer, self.authorizer = world.party(), world.party()
+        self.contributors = [world.party() for _ in range(3)]
+        self.treasuries = [world.party() for _ in range(2)]
+        first, ids = world.datanet(self.owner, self.contributors[:2], tokens=3_000)
+        second, more = world.datanet(self.owner, self.contributors[2:], tokens=1_000)
+        self.nets, self.ids = [first, second], ids + more
+        for net, treasury in zip(self.nets, self.treasuries, strict=True):
+            world.send(self.owner, "DatanetRegistry", "setTreasury", net, treasury.address)
+        self.release = world.release(self.owner, self.trainer, self.nets, split)
+        world.stake(self.provider)
+        self.channels = [
+            world.channel(self.payer, self.provider, self.authorizer, 1_000_000, salt) for salt in range(2)
+        ]
+        self.split = split
+        self.retired: set[int] = set()
+
+    def group(self, channel, records, maximum=None):
+        return self.world.group(self.channels[channel], self.release, self.authorizer, records, maximum)
+
+    def expected(self, records) -> dict[bytes, int]:
+        owed: defaultdict[bytes, int] = defaultdict(int)
+        payee = dict(zip(self.ids, (c.address for c in self.contributors), strict=True))
+        net_of = dict(zip(self.ids, (0, 0, 1), strict=True))
+        for record in records:
+            platform = record.fee * DEVNET.economy.platform_bps // 10_000
+            owed[DEVNET.owner] += platform
+            parts = shares(record.fee - platform, dict(enumerate(self.split)))
+            roles = (self.owner.address, self.trainer.address, predeploys.STAKE_MANAGER, self.provider.address)
+            for role, amount in zip(roles, (parts[i] for i in range(4)), strict=True):
+                owed[role] += amount
+            if record.entries:
+                for contribution, amount in shares(parts[4], dict(record.entries)).items():
+                    if contribution in self.retired:
+                        owed[self.treasuries[net_of[contribution]].address] += amount
+                    else:
+                        owed[payee[contribution]] += amount
+            else:
+                for net, amount in shares(parts[4], {0: 3_000, 1: 1_000}).items():
+                    owed[self.treasuries[net].address] += amount
+        return {payee: amount for payee, amount in owed.items() if amount}
+
+    def everyone(self) -> list[bytes]:
+        named = [self.owner, self.trainer, self.provider, *self.contributors, *self.treasuries]
+        return [party.address for party in named] + [DEVNET.owner, predeploys.STAKE_MANAGER]
+
+    def credited(self) -> dict[bytes, int]:
+        return {payee: amount for payee in self.everyone() if (amount := self.world.credits(payee))}
+
+
+@pytest.fixture
+def make_story() -> type[Story]:
+    return Story
+
+
+@pytest.fixture
+def story(world: World) -> Story:
+    return Story(world)
+
+
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def chain_world(tools: Any, open_chain: Any) -> ChainWorld:
+    return ChainWorld(open_chain(tools.op_genesis()), tools)

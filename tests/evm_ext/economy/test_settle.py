@@ -1,8 +1,6 @@
 """InferenceLedger.settle with CREDIT behind it: who is paid how much, when, and what is refused."""
 
-from collections import defaultdict
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 
@@ -18,76 +16,6 @@ LEDGER, REWARDS = "InferenceLedger", "RewardsDistributor"
 EPOCH = DEVNET.economy.epoch_blocks
 SPLIT = DEVNET.economy.split.parts
 PLATFORM_BPS = DEVNET.economy.platform_bps
-
-
-def shares(total: int, weights: dict) -> dict:
-    """Largest remainder by fractions, ties to the lower key: written apart from the code under test."""
-    whole = sum(weights.values())
-    exact = {key: Fraction(total * weight, whole) for key, weight in weights.items()}
-    out = {key: int(value) for key, value in exact.items()}
-    for key in sorted(exact, key=lambda key: (out[key] - exact[key], key))[: total - sum(out.values())]:
-        out[key] += 1
-    return out
-
-
-class Story:
-    """Two Datanets, three contributors, one release, one staked provider, two channels."""
-
-    def __init__(self, world, split=SPLIT):
-        self.world = world
-        self.owner, self.trainer, self.provider = (world.party() for _ in range(3))
-        self.payer, self.authorizer = world.party(), world.party()
-        self.contributors = [world.party() for _ in range(3)]
-        self.treasuries = [world.party() for _ in range(2)]
-        first, ids = world.datanet(self.owner, self.contributors[:2], tokens=3_000)
-        second, more = world.datanet(self.owner, self.contributors[2:], tokens=1_000)
-        self.nets, self.ids = [first, second], ids + more
-        for net, treasury in zip(self.nets, self.treasuries, strict=True):
-            world.send(self.owner, "DatanetRegistry", "setTreasury", net, treasury.address)
-        self.release = world.release(self.owner, self.trainer, self.nets, split)
-        world.stake(self.provider)
-        self.channels = [
-            world.channel(self.payer, self.provider, self.authorizer, 1_000_000, salt) for salt in range(2)
-        ]
-        self.split = split
-        self.retired: set[int] = set()
-
-    def group(self, channel, records, maximum=None):
-        return self.world.group(self.channels[channel], self.release, self.authorizer, records, maximum)
-
-    def expected(self, records) -> dict[bytes, int]:
-        owed: defaultdict[bytes, int] = defaultdict(int)
-        payee = dict(zip(self.ids, (c.address for c in self.contributors), strict=True))
-        net_of = dict(zip(self.ids, (0, 0, 1), strict=True))
-        for record in records:
-            platform = record.fee * PLATFORM_BPS // 10_000
-            owed[DEVNET.owner] += platform
-            parts = shares(record.fee - platform, dict(enumerate(self.split)))
-            roles = (self.owner.address, self.trainer.address, predeploys.STAKE_MANAGER, self.provider.address)
-            for role, amount in zip(roles, (parts[i] for i in range(4)), strict=True):
-                owed[role] += amount
-            if record.entries:
-                for contribution, amount in shares(parts[4], dict(record.entries)).items():
-                    if contribution in self.retired:
-                        owed[self.treasuries[net_of[contribution]].address] += amount
-                    else:
-                        owed[payee[contribution]] += amount
-            else:
-                for net, amount in shares(parts[4], {0: 3_000, 1: 1_000}).items():
-                    owed[self.treasuries[net].address] += amount
-        return {payee: amount for payee, amount in owed.items() if amount}
-
-    def everyone(self) -> list[bytes]:
-        named = [self.owner, self.trainer, self.provider, *self.contributors, *self.treasuries]
-        return [party.address for party in named] + [DEVNET.owner, predeploys.STAKE_MANAGER]
-
-    def credited(self) -> dict[bytes, int]:
-        return {payee: amount for payee in self.everyone() if (amount := self.world.credits(payee))}
-
-
-@pytest.fixture
-def story(world):
-    return Story(world)
 
 
 def test_every_payee_gets_what_an_independent_split_says(world, story):
@@ -257,8 +185,8 @@ def test_malformed_settlements_change_nothing(world, story, mutate, error):
     world.send(story.provider, LEDGER, "settle", payload)
 
 
-def test_a_release_that_pays_no_contributors_needs_no_datanet(world):
-    story = Story(world)
+def test_a_release_that_pays_no_contributors_needs_no_datanet(world, make_story):
+    story = make_story(world)
     story.split = (10_000, 0, 0, 0, 0)
     story.release = world.release(story.owner, story.trainer, [], story.split, "base")
     records = [Record(1_003), Record(9, ((story.ids[0], 10_000),))]
