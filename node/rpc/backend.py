@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from openledger.evm_ext.block import Header
+from openledger.evm_ext.block import Block, Header
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.pool import TransactionPool
 from openledger.node.rpc.errors import ServerError
@@ -81,7 +81,8 @@ class RpcBackend:
                     raise ServerError("hash is not currently canonical")
             return header
         if reference.number is not None:
-            return chain.header_by_number(reference.number)
+            # The store has a block's number a moment before the head moves; callers see the head move first.
+            return None if reference.number > chain.head().number else chain.header_by_number(reference.number)
         if reference.label == "earliest":
             return chain.header_by_number(0)
         if reference.label in ("safe", "finalized"):
@@ -94,3 +95,14 @@ class RpcBackend:
         if header is None:
             raise ServerError("header not found")
         return header
+
+    def mined_transaction(self, transaction_hash: bytes) -> tuple[Block, int] | None:
+        """A transaction of the canonical chain: its block, and its place there. Never one of a block above
+        the head, so that who sees a receipt sees its effects at "latest"."""
+        location = self.chain.transaction_location(transaction_hash)
+        if location is None:
+            return None
+        block = self.chain.block_by_hash(location[0])
+        if block is None or block.number > self.chain.head().number:
+            return None
+        return block, location[1]

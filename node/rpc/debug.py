@@ -29,11 +29,10 @@ class DebugRaw:
 
     @rpc_method("debug_getRawTransaction", HASH, blocking=True)
     def raw_transaction(self, transaction_hash: bytes) -> str:
-        location = self._chain.transaction_location(transaction_hash)
-        if location is not None:
-            block = self._chain.block_by_hash(location[0])
-            if block is not None:
-                return hex_bytes(block.transactions[location[1]].raw)
+        found = self._backend.mined_transaction(transaction_hash)
+        if found is not None:
+            block, index = found
+            return hex_bytes(block.transactions[index].raw)
         pending = self._backend.pool.get(transaction_hash)
         if pending is None:
             raise ServerError("transaction not found")

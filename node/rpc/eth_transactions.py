@@ -29,7 +29,7 @@ class EthTransactions:
 
     @rpc_method("eth_getTransactionByHash", HASH, blocking=True)
     def transaction_by_hash(self, transaction_hash: bytes) -> Json | None:
-        found = self._find(transaction_hash)
+        found = self._backend.mined_transaction(transaction_hash)
         if found is not None:
             return self._transaction(*found)
         pending = self._pool.get(transaction_hash)
@@ -37,7 +37,7 @@ class EthTransactions:
 
     @rpc_method("eth_getTransactionReceipt", HASH, blocking=True)
     def transaction_receipt(self, transaction_hash: bytes) -> Json | None:
-        found = self._find(transaction_hash)
+        found = self._backend.mined_transaction(transaction_hash)
         if found is None:
             return None
         block, index = found
@@ -53,7 +53,7 @@ class EthTransactions:
 
     @rpc_method("eth_getRawTransactionByHash", HASH, blocking=True)
     def raw_transaction(self, transaction_hash: bytes) -> str | None:
-        found = self._find(transaction_hash)
+        found = self._backend.mined_transaction(transaction_hash)
         if found is not None:
             block, index = found
             return hex_bytes(block.transactions[index].raw)
@@ -71,11 +71,3 @@ class EthTransactions:
         transaction = block.transactions[index]
         receipt = self._chain.receipts(block.hash)[index] if transaction.deposit is not None else None
         return transaction_json(transaction, block.header, index, receipt)
-
-    def _find(self, transaction_hash: bytes) -> tuple[Block, int] | None:
-        location = self._chain.transaction_location(transaction_hash)
-        if location is None:
-            return None
-        block_hash, index = location
-        block = self._chain.block_by_hash(block_hash)
-        return None if block is None else (block, index)

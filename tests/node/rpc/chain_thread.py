@@ -97,6 +97,12 @@ class ChainThread:
         )
 
     def _mine_on_demand(self) -> None:
+        try:
+            self._mine_while_wanted()
+        except BaseException as error:
+            self._failure = error
+
+    def _mine_while_wanted(self) -> None:
         while True:
             self._wanted.wait()
             self._wanted.clear()

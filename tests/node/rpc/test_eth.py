@@ -351,3 +351,21 @@ def test_subscribing_needs_a_websocket_and_admin_needs_this_machine(still_rpc):
     assert still_rpc.error("eth_subscribe", "newHeads")["code"] == -32601
     assert "protocols" in still_rpc("admin_nodeInfo")
     assert still_rpc.answer("eth_fillTransaction", {})["error"]["code"] == -32601
+
+
+def test_a_block_is_not_seen_before_the_head_has_moved_to_it(still_rpc, still_node, monkeypatch):
+    """Between the write of the new head and its publication another thread may ask."""
+    transaction_hash = send(still_rpc, signed(0, value=9))
+    seen = []
+    write = still_node.chain._store.put_heads
+
+    def write_and_look(*arguments) -> None:
+        write(*arguments)
+        seen.append(still_rpc("eth_getTransactionReceipt", transaction_hash))
+        seen.append(still_rpc("eth_getBlockByNumber", "0x1", False))
+        seen.append(still_rpc("eth_getTransactionByHash", transaction_hash)["blockHash"])
+
+    monkeypatch.setattr(still_node.chain._store, "put_heads", write_and_look)
+    still_node.mine()
+    assert seen == [None, None, None]
+    assert still_rpc("eth_getTransactionReceipt", transaction_hash)["blockNumber"] == "0x1"
