@@ -73,7 +73,16 @@ class Contract:
         """
         entry = self._function(function)
         body: bytes = encode(_types(entry["inputs"]), arguments)
-        return keccak256(_signature(entry).encode())[:4] + body
+        return self.selector(function) + body
+
+    def selector(self, function: str) -> bytes:
+        """The first four bytes of a call of `function`."""
+        return keccak256(_signature(self._function(function)).encode())[:4]
+
+    def decode_call(self, function: str, data: bytes) -> tuple[Any, ...]:
+        """The arguments in a call's data: the inverse of `encode`."""
+        values: tuple[Any, ...] = decode(_types(self._function(function)["inputs"]), data[4:])
+        return values
 
     def decode(self, function: str, output: bytes) -> tuple[Any, ...]:
         """The values that `function` returned."""

@@ -8,8 +8,9 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from openledger.node.cli import account, accounts, ask, channel, config, dev, health, node, receipt
+from openledger.node.cli import account, accounts, ask, channel, config, dev, health, node, receipt, verify
 from openledger.node.errors import StartupError, UserError
+from openledger.node.logging import configure_logging
 from openledger.node.rpc_client import RpcError, RpcUnavailable
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.command("account")(account.show_account)
 app.command("claim")(account.claim)
 app.add_typer(channel.app, name="channel")
 app.add_typer(receipt.app, name="receipt")
+app.add_typer(verify.app, name="verify")
 app.add_typer(config.app, name="config")
 
 
@@ -48,6 +50,7 @@ def _said(error: BaseException) -> BaseException | None:
 
 def main() -> None:
     """Run the command line. Exit status 0 done, 1 the request failed, 2 it could not be started as asked."""
+    configure_logging("warning", "console")  # a node's own command sets what it was asked for
     try:
         app()
     except KeyboardInterrupt:

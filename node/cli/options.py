@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from openledger.node.config import load_config
+
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; environment and flags override it.")]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder for everything kept on disk. Default ~/.openledger/devnet.")
@@ -33,3 +35,8 @@ Account = Annotated[
     int | None, typer.Option("--account", min=0, max=9, help="Sign as this development account (devnet only).")
 ]
 KeyFile = Annotated[Path | None, typer.Option("--key-file", help="File with the signing private key as 64 hex digits.")]
+
+
+def default_data_dir() -> Path:
+    """The data folder that the configuration names, absolute."""
+    return load_config().folder
