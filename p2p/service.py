@@ -79,7 +79,7 @@ class _Signed:
 
 
 class P2PService:
-    """Peer-to-peer networking of one node. `run` is the service; the other methods wait until it is up."""
+    """Peer-to-peer networking of one node. `run` is the service; what asks peers waits until it is up."""
 
     def __init__(self, config: P2PConfig, backend: PeerBackend) -> None:
         """Raises InvalidPeerAddress for a static peer that is no address."""
@@ -126,14 +126,17 @@ class P2PService:
         return self._addresses()
 
     async def publish(self, payload: ExecutionPayload) -> None:
-        """Signs a block and gossips it. Raises NotSequencer, and ValueError for a payload that does not fit."""
+        """Signs a block and gossips it; while `run` is not up it is only signed, and peers will ask for it later.
+
+        Raises NotSequencer, and ValueError for a payload that does not fit.
+        """
         if self._config.sequencer_key is None:
             raise NotSequencer("publishing blocks takes the sequencer's p2p key")
-        await self._up.wait()
         envelope = sign_body(self._config.sequencer_key, self._config.chain_id, payload_body(payload))
         message = await trio.to_thread.run_sync(encode_envelope, envelope)
         self._remember(_Signed(payload.block_number, payload.block_hash, envelope.signature))
-        await self._gossip.publish(message)
+        if self._up.is_set():
+            await self._gossip.publish(message)
 
     async def request_payload(self, number: int) -> ExecutionPayload | None:
         """The block with that number from any peer, its hash checked; None when nobody has it.
@@ -207,6 +210,9 @@ class P2PService:
             except InvalidBlock as error:
                 log.error("the sequencer signed an invalid block", number=payload.block_number, error=str(error))
                 continue
+            except Exception:
+                # The node's own trouble; peers are still to be served, and the block is asked for again.
+                log.exception("gossiped block not imported", number=payload.block_number)
             self._remember(_Signed(payload.block_number, payload.block_hash, envelope.signature))
 
     def _remember(self, signed: _Signed) -> None:
@@ -224,6 +230,8 @@ class P2PService:
                 log.warning("range sync stopped", error=str(error))
             except InvalidBlock as error:
                 log.error("the sequencer's chain is invalid here", error=str(error))
+            except Exception:
+                log.exception("following peers failed; trying again")
             with trio.move_on_after(self._config.status_interval_s):
                 await self._wake.wait()
 

@@ -108,7 +108,7 @@ class RangeSync:
                 async with receive:
                     async for block in receive:
                         await self._import(block)
-            except InvalidBlock as error:
+            except (InvalidBlock, PeerLacksBlocks) as error:
                 failures.insert(0, error)
             nursery.cancel_scope.cancel()
         if failures:
@@ -118,7 +118,7 @@ class RangeSync:
         try:
             await self._backend.import_payload(payload_from_block(block))
         except UnknownParent as error:
-            raise InvalidBlock(f"block {block.number} does not follow the block before it: {error}") from error
+            raise PeerLacksBlocks(f"block {block.number} does not follow what was imported: {error}") from error
         if self._on_block is not None:
             self._on_block(block.number)
 

@@ -40,69 +40,6 @@ async def test_published_blocks_reach_the_other_node(network: Any, tools: Any) -
             assert peer.penalty == 0
 
 
-async def test_empty_node_syncs_to_the_signed_head_although_nothing_is_gossiped_any_more(
-    network: Any, tools: Any
-) -> None:
-    first, second = network.chain("first", 600), network.chain("second")
-    async with tools.run_service(network.config("first", first, sequencer=True), ChainBackend(first)) as sequencer:
-        # Signed, but with nobody there to hear it.
-        await sequencer.publish(payload_from_block(first.block_by_number(600)))
-        peers = await sequencer.addresses()
-        async with tools.run_service(network.config("second", second, *peers), ChainBackend(second)):
-            await tools.until(lambda: second.head().number == 600, 30)
-    assert second.head().hash == first.head().hash
-
-
-async def test_unsigned_head_is_not_synced_to_when_the_sequencer_is_known(network: Any, tools: Any) -> None:
-    first, second, third = network.chain("first", 5), network.chain("second"), network.chain("third")
-    async with tools.run_service(network.config("first", first), ChainBackend(first)) as service:
-        peers = await service.addresses()
-        trusting = network.config("third", third, *peers, sequencer_address=None)
-        async with (
-            tools.run_service(network.config("second", second, *peers), ChainBackend(second)) as careful,
-            tools.run_service(trusting, ChainBackend(third)),
-        ):
-            await tools.until(lambda: third.head().number == 5)
-            await tools.until(lambda: any(peer.head_number == 5 for peer in careful.peers()))
-            await trio.sleep(0.5)
-            assert second.head().number == 0
-
-
-async def test_sync_goes_on_where_it_was_interrupted(network: Any, tools: Any) -> None:
-    first, second = network.chain("first", 300), network.chain("second")
-    imported: list[int] = []
-
-    class Interrupted(ChainBackend):
-        async def import_payload(self, payload: Any) -> None:
-            await super().import_payload(payload)
-            imported.append(payload.block_number)
-            if payload.block_number == 150:
-                scope.cancel()
-
-    async with tools.run_service(network.config("first", first), ChainBackend(first)) as service:
-        config = network.config("second", second, *await service.addresses(), sequencer_address=None)
-        with trio.CancelScope() as scope:
-            async with tools.run_service(config, Interrupted(second)):
-                await trio.sleep(15)
-        assert second.head().number == 150
-        async with tools.run_service(config, Interrupted(second)):
-            await tools.until(lambda: second.head().number == 300)
-    assert imported == list(range(1, 301))
-
-
-async def test_block_that_gossip_lost_is_fetched(network: Any, tools: Any) -> None:
-    first, second = network.chain("first", 97), network.chain("second", 97)
-    async with tools.run_service(network.config("first", first, sequencer=True), ChainBackend(first)) as sequencer:
-        peers = await sequencer.addresses()
-        config = network.config("second", second, *peers, status_interval_s=60.0)
-        async with tools.run_service(config, ChainBackend(second)) as follower:
-            await tools.until(lambda: connected(sequencer, follower))
-            lost, kept = tools.grow(first, 2)
-            await sequencer.publish(payload_from_block(kept))
-            await tools.until(lambda: second.head().number == 99)
-            assert second.header_by_number(98).hash == lost.hash
-
-
 async def test_payloads_and_content_are_served(network: Any, tools: Any) -> None:
     first, second = network.chain("first", 3), network.chain("second")
     big = os.urandom(1 << 20)
@@ -198,3 +135,17 @@ async def test_lost_peer_is_dialled_again(network: Any, tools: Any) -> None:
         again = network.config("first", first, listen_port=port)
         async with tools.run_service(again, ChainBackend(first)):
             await tools.until(lambda: bool(waiting.peers()))
+
+
+async def test_block_passes_through_a_node_in_between(network: Any, tools: Any) -> None:
+    first, middle, last = network.chain("first", 97), network.chain("middle", 97), network.chain("last", 97)
+    async with tools.run_service(network.config("first", first, sequencer=True), ChainBackend(first)) as sequencer:
+        relaying = network.config("middle", middle, *await sequencer.addresses())
+        async with tools.run_service(relaying, ChainBackend(middle)) as relay:
+            config = network.config("last", last, *await relay.addresses(), status_interval_s=60.0)
+            async with tools.run_service(config, ChainBackend(last)) as follower:
+                await tools.until(lambda: connected(sequencer, follower) and len(relay.peers()) == 2)
+                for block in tools.grow(first, 3):
+                    await sequencer.publish(payload_from_block(block))
+                await tools.until(lambda: last.head().number == 100)
+                assert [peer.peer_id for peer in follower.peers()] == [(await relay.addresses())[0].rsplit("/", 1)[1]]
