@@ -37,7 +37,7 @@ _HEADER = struct.Struct(">BI20sQ")
 _VERSION = 1
 
 
-class CreditRefused(VMError):
+class CreditRefused(VMError):  # type: ignore[misc]  # py-evm is untyped
     """CREDIT was called as it must not be, or with what it cannot pay; the call fails and its gas is gone."""
 
 

@@ -18,7 +18,7 @@ BYTE_GAS = 5
 HASH_GAS = 95
 
 
-class ScoreProofRefused(VMError):
+class ScoreProofRefused(VMError):  # type: ignore[misc]  # py-evm is untyped
     """Input that is no score proof; the call fails and its gas is gone."""
 
 

@@ -18,7 +18,7 @@ HASH_GAS = 95
 _HASH_BYTES = 32
 
 
-class SpanProofRefused(VMError):
+class SpanProofRefused(VMError):  # type: ignore[misc]  # py-evm is untyped
     """Input that is no span proof; the call fails and its gas is gone."""
 
 
