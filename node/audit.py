@@ -31,7 +31,7 @@ from openledger.kernels.engine.client import EngineClient, EngineError
 from openledger.kernels.engine.messages import Verify
 from openledger.kernels.model.tokenizer import ModelTokenizer, PromptError
 from openledger.node.catalog import Catalog, ReleaseNotReady, ServedRelease, UnknownRelease
-from openledger.node.inference import policy_of, prompt_tokens, stop_reason_of
+from openledger.node.inference import prompt_tokens, stop_reason_of
 from openledger.node.pricing import fee
 from openledger.node.prompt import last_question, template_hash, with_passages
 from openledger.node.records import AnswerBody, InvalidRecord, decode_receipt_list, retrieval_root
@@ -206,7 +206,7 @@ class Auditor:
         yield _finding("passages", retrieval_root(body.retrieval) == receipt.retrieval_root)
         try:
             again: Attributed = await self._attribution.attribute(
-                release.index_folders, body.output_tokens, body.retrieval, policy_of(release)
+                release.index_folders, body.output_tokens, body.retrieval, release.manifest.attribution
             )
             if body.retrieval is not None:
                 (vector,) = await self._attribution.embed([last_question(body.request.messages)])

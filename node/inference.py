@@ -24,7 +24,6 @@ from openledger.evm_ext.proofs.settlement import encode_entries
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.client import AttributionClient
 from openledger.kernels.attribution.messages import Attributed, Retrieval
-from openledger.kernels.attribution.policy import Policy
 from openledger.kernels.engine.client import EngineClient
 from openledger.kernels.engine.messages import Failed, Finished, Generate, Token
 from openledger.kernels.model.tokenizer import Message as TemplateMessage
@@ -93,19 +92,6 @@ class Answered:
     attributed: Attributed
 
 
-def policy_of(release: ServedRelease) -> Policy:
-    """The release's attribution policy in the terms of the attribution process."""
-    a = release.manifest.attribution
-    return Policy(
-        spans_ppm=a.spans_ppm,
-        retrieval_ppm=a.retrieval_ppm,
-        influence_ppm=a.influence_ppm,
-        shortest_span=a.least_span_tokens,
-        most_holders=a.most_holders,
-        top=a.most_entries,
-    )
-
-
 def prompt_tokens(tokenizer: ModelTokenizer, messages: Sequence[Message]) -> list[int]:
     """The tokens of a conversation by the model's chat template. Raises PromptError."""
     return tokenizer.chat_prompt([TemplateMessage(m.role, m.content) for m in messages])
@@ -163,7 +149,10 @@ class Inference:
         retrieval = None
         if release.index_folders and request.retrieval_k:
             retrieval = await self._attribution.retrieve(
-                release.index_folders, last_question(request.messages), request.retrieval_k
+                release.index_folders,
+                last_question(request.messages),
+                request.retrieval_k,
+                release.manifest.attribution.retrieval_minimum_score,
             )
         messages = with_passages(request.messages, retrieval.chunks if retrieval else ())
         prompt = prompt_tokens(self._tokenizer, messages)
@@ -199,7 +188,7 @@ class Inference:
         if finished is None:
             raise InferenceFailed("engine_died", "the engine ended without an answer: try again")
         attributed = await self._attribution.attribute(
-            release.index_folders, finished.output_tokens, prepared.retrieval, policy_of(release)
+            release.index_folders, finished.output_tokens, prepared.retrieval, release.manifest.attribution
         )
         yield await self._book_answer(prepared, admission, finished, attributed)
 

@@ -7,7 +7,7 @@ templateHash, tablesHash, keccak(numerics), embedderHash, keccak(datanets), kecc
 keccak(prices), keccak(split), where each packed list is big-endian:
 
     datanets     n x (datanet u32 | version u32 | versionRoot 32 | corpusRoot 32 | retrievalRoot 32), ids ascending
-    attribution  spans u32 | retrieval u32 | influence u32 (ppm, sum 1,000,000) | least span u16 | most holders u16 | most entries u8
+    attribution  the policy's 25 bytes (policy.py)
     prices       in u64 | out u64, micro-OPEN per 1,000 tokens at registration (later prices: the registry's events)
     split        owner u16 | trainer u16 | stakers u16 | provider u16 | contributors u16 (bps, sum 10,000)
 
@@ -22,13 +22,13 @@ from typing import Any
 import orjson
 
 from openledger.evm_ext.proofs.domain import RELEASE
+from openledger.evm_ext.proofs.policy import AttributionPolicy, InvalidPolicy
 from openledger.genesis.hashing import keccak256
 from openledger.genesis.parameters import Split
 
 MANIFEST_VERSION = 1
 MAX_DATANETS = 16
 MAX_NAME_BYTES = 128
-PPM = 1_000_000
 
 
 class InvalidRelease(ValueError):
@@ -44,19 +44,6 @@ class DatanetPin:
     version_root: bytes
     corpus_root: bytes
     retrieval_root: bytes
-
-
-@dataclass(frozen=True)
-class AttributionPolicy:
-    """How evidence becomes weights: shares of the three kinds in parts per million, and the limits."""
-
-    spans_ppm: int = 500_000
-    retrieval_ppm: int = 350_000
-    influence_ppm: int = 150_000
-    least_span_tokens: int = 6
-    most_holders: int = 64
-    """A span held by more distinct contributors is common language and pays nobody."""
-    most_entries: int = 16
 
 
 @dataclass(frozen=True)
@@ -101,11 +88,10 @@ class ReleaseManifest:
             _check_number("datanets.version", pin.version, 32)
             for name in _PIN_HASHES:
                 _check_hash(f"datanets.{name}", getattr(pin, name))
-        policy = self.attribution
-        for name, bits in _POLICY:
-            _check_number(f"attribution.{name}", getattr(policy, name), bits)
-        if policy.spans_ppm + policy.retrieval_ppm + policy.influence_ppm != PPM:
-            raise InvalidRelease(f"attribution: the three kinds' shares must sum to {PPM} ppm")
+        try:
+            self.attribution.validate()
+        except InvalidPolicy as error:
+            raise InvalidRelease(f"attribution: {error}") from None
         if not self.datanets and self.split.contributors_bps:
             raise InvalidRelease("a release without Datanets cannot owe its contributors a part: split")
 
@@ -116,8 +102,6 @@ class ReleaseManifest:
             struct.pack(">II", pin.datanet, pin.version) + pin.version_root + pin.corpus_root + pin.retrieval_root
             for pin in self.datanets
         )
-        policy = self.attribution
-        packed_policy = struct.pack(">IIIHHB", *(getattr(policy, name) for name, _ in _POLICY))
         parts = (
             keccak256(self.name.encode()),
             keccak256(self.base_model.encode()),
@@ -129,7 +113,7 @@ class ReleaseManifest:
             keccak256(self.numerics.encode()),
             self.embedder_hash,
             keccak256(pins),
-            keccak256(packed_policy),
+            keccak256(self.attribution.encode()),
             keccak256(struct.pack(">QQ", self.price_in, self.price_out)),
             keccak256(struct.pack(">5H", *self.split.parts)),
         )
@@ -178,14 +162,6 @@ _HASHES = (
     "embedder_hash",
 )
 _PIN_HASHES = ("version_root", "corpus_root", "retrieval_root")
-_POLICY = (
-    ("spans_ppm", 32),
-    ("retrieval_ppm", 32),
-    ("influence_ppm", 32),
-    ("least_span_tokens", 16),
-    ("most_holders", 16),
-    ("most_entries", 8),
-)
 
 
 def _hex(value: Any) -> Any:

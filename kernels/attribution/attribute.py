@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from openledger.evm_ext.proofs.policy import AttributionPolicy
 from openledger.evm_ext.proofs.settlement import encode_entries
 from openledger.evm_ext.proofs.spans import SENTINEL
 from openledger.genesis.hashing import keccak256
@@ -16,7 +17,6 @@ from openledger.kernels.attribution.corpus import information_of
 from openledger.kernels.attribution.errors import BadRequest
 from openledger.kernels.attribution.index import Index
 from openledger.kernels.attribution.messages import Retrieval, RetrievedChunk
-from openledger.kernels.attribution.policy import Policy
 from openledger.kernels.attribution.retrieval import search
 from openledger.kernels.attribution.spans import Span, maximal_spans
 from openledger.kernels.attribution.vector import Vector, attribution_vector
@@ -89,7 +89,7 @@ def retrieve(indexes: Sequence[Index], query_vector: bytes, k: int, minimum_scor
 
 
 def attribute(
-    indexes: Sequence[Index], output_tokens: Sequence[int], retrieval: Retrieval | None, policy: Policy
+    indexes: Sequence[Index], output_tokens: Sequence[int], retrieval: Retrieval | None, policy: AttributionPolicy
 ) -> Attribution:
     """Who is behind this answer.
 
@@ -129,7 +129,7 @@ def attribute(
     return Attribution(vector, spans, retrieval, retrieval_hash, evidence)
 
 
-def _check(indexes: Sequence[Index], output_tokens: Sequence[int], policy: Policy) -> None:
+def _check(indexes: Sequence[Index], output_tokens: Sequence[int], policy: AttributionPolicy) -> None:
     try:
         policy.validate()
     except ValueError as error:
@@ -156,7 +156,7 @@ def _spans(
     indexes: Sequence[Index],
     output_tokens: Sequence[int],
     contributor_of: Mapping[int, int],
-    policy: Policy,
+    policy: AttributionPolicy,
 ) -> tuple[SpanEvidence, ...]:
     segments = [i.segment for i in indexes]
     counts = {t: sum(int(i.counts[t]) for i in indexes if t < len(i.counts)) for t in set(output_tokens)}

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import structlog
 import trio
 
+from openledger.evm_ext.proofs.policy import DEFAULT_POLICY, AttributionPolicy
 from openledger.kernels.attribution import messages as m
 from openledger.kernels.attribution.errors import (
     AttributionError,
@@ -16,7 +17,6 @@ from openledger.kernels.attribution.errors import (
     BadRequest,
     error_of,
 )
-from openledger.kernels.attribution.policy import DEFAULT_POLICY, Policy
 from openledger.kernels.child import Child, open_child
 from openledger.kernels.framing import ChannelClosed, FrameError
 
@@ -82,7 +82,7 @@ class AttributionClient:
         folders: Sequence[str],
         output_tokens: Sequence[int],
         retrieval: m.Retrieval | None = None,
-        policy: Policy = DEFAULT_POLICY,
+        policy: AttributionPolicy = DEFAULT_POLICY,
     ) -> m.Attributed:
         """Attribute an answer to the contributions of these indexes."""
         request = m.Attribute(self._next_id(), list(folders), list(output_tokens), retrieval, policy)

@@ -6,7 +6,7 @@ messages before it. Tokens, ids and scores are integers; vectors are 384 bytes o
 
 import msgspec
 
-from openledger.kernels.attribution.policy import DEFAULT_POLICY, Policy
+from openledger.evm_ext.proofs.policy import DEFAULT_POLICY, AttributionPolicy
 
 
 class IndexDocument(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ class Attribute(msgspec.Struct, tag=True, frozen=True):
     folders: list[str]
     output_tokens: list[int]
     retrieval: Retrieval | None = None
-    policy: Policy = DEFAULT_POLICY
+    policy: AttributionPolicy = DEFAULT_POLICY
 
 
 class SpanFound(msgspec.Struct, frozen=True):

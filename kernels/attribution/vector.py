@@ -9,8 +9,8 @@ last step. A kind without amounts drops out, which leaves the others in their pr
 from collections.abc import Mapping
 from math import prod
 
+from openledger.evm_ext.proofs.policy import WEIGHT_SUM, AttributionPolicy
 from openledger.evm_ext.proofs.split import largest_remainder
-from openledger.kernels.attribution.policy import WEIGHT_SUM, Policy
 
 Amounts = Mapping[int, int]
 """contribution -> amount of evidence, in whatever unit its kind has"""
@@ -18,7 +18,9 @@ Vector = tuple[tuple[int, int], ...]
 """(contribution, weight) by ascending contribution; weights are positive and sum to 10,000; empty: nothing found"""
 
 
-def attribution_vector(kinds: Mapping[str, Amounts], contributor_of: Mapping[int, int], policy: Policy) -> Vector:
+def attribution_vector(
+    kinds: Mapping[str, Amounts], contributor_of: Mapping[int, int], policy: AttributionPolicy
+) -> Vector:
     """The vector of an answer from its evidence by kind (`spans`, `retrieval`, `influence`).
 
     1. Scores as above; contributions without a positive score are left out.
@@ -42,7 +44,7 @@ def attribution_vector(kinds: Mapping[str, Amounts], contributor_of: Mapping[int
     return tuple((c, w) for c, w in sorted(weights.items()) if w)
 
 
-def _scores(kinds: Mapping[str, Amounts], policy: Policy) -> dict[int, int]:
+def _scores(kinds: Mapping[str, Amounts], policy: AttributionPolicy) -> dict[int, int]:
     """Positive scores over the common denominator, the product of all kinds' totals."""
     weight_of = {
         "spans": policy.spans_ppm,

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from openledger.evm_ext.proofs.merkle import InvalidProof
+from openledger.evm_ext.proofs.policy import AttributionPolicy
 from openledger.evm_ext.proofs.scores import ScoreMembership
 from openledger.evm_ext.proofs.spans import SpanMembership
 from openledger.kernels.attribution.attribute import attribute, retrieve
 from openledger.kernels.attribution.corpus import information_of
 from openledger.kernels.attribution.errors import BadRequest, IndexDamaged, IndexMissing
 from openledger.kernels.attribution.index import MANIFEST, Index, build_index
-from openledger.kernels.attribution.policy import Policy
 from openledger.kernels.attribution.prover import prove_scores, prove_spans
 from openledger.kernels.attribution.retrieval import passage
 
@@ -21,7 +21,7 @@ ANSWER = "Well: Ambergris is soft, waxy, and so highly fragrant and that is call
 
 
 def test_words_of_two_holders_are_shared_and_of_one_are_not(index: Index, words: WordTokenizer) -> None:
-    result = attribute([index], words.encode(ANSWER), None, Policy())
+    result = attribute([index], words.encode(ANSWER), None, AttributionPolicy())
     assert [(e.span.start, e.span.end, e.span.count) for e in result.spans] == [(1, 10, 2), (11, 18, 1)]
     shared, single = result.spans
     assert shared.holders == ((1, 9), (2, 7))
@@ -37,23 +37,23 @@ def test_words_of_two_holders_are_shared_and_of_one_are_not(index: Index, words:
 
 def test_the_same_answer_has_the_same_evidence_and_another_has_not(index: Index, words: WordTokenizer) -> None:
     tokens = words.encode(ANSWER)
-    again = attribute([Index(index.folder)], tokens, None, Policy())
-    assert attribute([index], tokens, None, Policy()).evidence == again.evidence
-    assert attribute([index], tokens[:-1], None, Policy()).evidence_hash != again.evidence_hash
-    assert attribute([index], tokens, None, Policy(top=15)).evidence_hash != again.evidence_hash
+    again = attribute([Index(index.folder)], tokens, None, AttributionPolicy())
+    assert attribute([index], tokens, None, AttributionPolicy()).evidence == again.evidence
+    assert attribute([index], tokens[:-1], None, AttributionPolicy()).evidence_hash != again.evidence_hash
+    assert attribute([index], tokens, None, AttributionPolicy(top=15)).evidence_hash != again.evidence_hash
 
 
 def test_common_language_pays_nobody(index: Index, words: WordTokenizer) -> None:
-    result = attribute([index], words.encode(ANSWER), None, Policy(most_holders=1))
+    result = attribute([index], words.encode(ANSWER), None, AttributionPolicy(most_holders=1))
     assert [e.holders for e in result.spans] == [(), ((1, 5),)]
     assert result.vector == ((5, 10_000),)
 
 
 def test_an_answer_without_evidence_has_an_empty_vector(index: Index, words: WordTokenizer) -> None:
-    result = attribute([index], words.encode("nothing of this is in there at all"), None, Policy())
+    result = attribute([index], words.encode("nothing of this is in there at all"), None, AttributionPolicy())
     assert result.vector == ()
     assert result.retrieval_hash == bytes(32)
-    assert attribute([index], [], None, Policy()).vector == ()
+    assert attribute([index], [], None, AttributionPolicy()).vector == ()
 
 
 def test_what_reached_the_prompt_is_paid(index: Index, words: WordTokenizer) -> None:
@@ -62,8 +62,8 @@ def test_what_reached_the_prompt_is_paid(index: Index, words: WordTokenizer) -> 
     assert found.chunks[0].contribution == 12
     assert found.chunks[0].text == "Bread\n\n" + BREAD.split("\n\n")[1].strip()
     first = dataclasses_like(found, 1)
-    assert attribute([index], [], first, Policy()).vector == ((12, 10_000),)
-    both = dict(attribute([index], words.encode(ANSWER), first, Policy()).vector)
+    assert attribute([index], [], first, AttributionPolicy()).vector == ((12, 10_000),)
+    both = dict(attribute([index], words.encode(ANSWER), first, AttributionPolicy()).vector)
     assert both[12] == 4118
 
 
@@ -76,7 +76,7 @@ def test_a_provider_cannot_choose_what_was_retrieved(index: Index) -> None:
     assert len(found.chunks) >= 2
     forged = type(found)(found.query_vector, found.k, found.minimum_score, found.chunks[1:])
     with pytest.raises(BadRequest, match="not the first"):
-        attribute([index], [], forged, Policy())
+        attribute([index], [], forged, AttributionPolicy())
 
 
 def test_retrieval_is_exhaustive_with_ties_by_place(index: Index, tmp_path: Path, words: WordTokenizer) -> None:
@@ -96,18 +96,18 @@ def test_retrieval_is_exhaustive_with_ties_by_place(index: Index, tmp_path: Path
 
 def test_bad_requests_are_named(index: Index, tmp_path: Path, words: WordTokenizer) -> None:
     with pytest.raises(BadRequest, match="twice"):
-        attribute([index, Index(index.folder)], [], None, Policy())
+        attribute([index, Index(index.folder)], [], None, AttributionPolicy())
     with pytest.raises(BadRequest, match="sentinel"):
-        attribute([index], [2**32 - 1], None, Policy())
+        attribute([index], [2**32 - 1], None, AttributionPolicy())
     with pytest.raises(BadRequest, match="policy: top"):
-        attribute([index], [], None, Policy(top=99))
+        attribute([index], [], None, AttributionPolicy(top=99))
     with pytest.raises(BadRequest, match="k is 0"):
         retrieve([index], bytes(384), 0, 0)
     with pytest.raises(BadRequest, match="384"):
         retrieve([index], bytes(3), 1, 0)
     build_index(tmp_path / "two", 4, 1, [source(5, 2, AMBER)], words, HashEncoder())
     with pytest.raises(BadRequest, match="different contributors"):
-        attribute([index, Index(tmp_path / "two")], [], None, Policy())
+        attribute([index, Index(tmp_path / "two")], [], None, AttributionPolicy())
 
 
 def test_an_index_is_built_once_and_the_same_everywhere(index: Index, tmp_path: Path, words: WordTokenizer) -> None:
@@ -141,7 +141,7 @@ def test_a_damaged_index_is_told_from_a_missing_one(index: Index, tmp_path: Path
 
 def test_span_proofs_verify_and_no_changed_one_does(index: Index, words: WordTokenizer) -> None:
     tokens = words.encode(ANSWER)
-    (span, _) = attribute([index], tokens, None, Policy()).spans
+    (span, _) = attribute([index], tokens, None, AttributionPolicy()).spans
     data = prove_spans(index, tokens, span.span.start, span.span.end).encode()
     proof = SpanMembership.decode(data)
     proof.verify()

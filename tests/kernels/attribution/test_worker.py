@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from openledger.evm_ext.proofs.policy import DEFAULT_POLICY
 from openledger.kernels.attribution.attribute import attribute
 from openledger.kernels.attribution.client import AttributionClient, AttributionConfig, open_attribution
 from openledger.kernels.attribution.errors import (
@@ -18,7 +19,6 @@ from openledger.kernels.attribution.errors import (
 )
 from openledger.kernels.attribution.index import Index
 from openledger.kernels.attribution.messages import BuildProgress, IndexDocument, Retrieval
-from openledger.kernels.attribution.policy import DEFAULT_POLICY
 from openledger.kernels.model.tokenizer import load_tokenizer
 
 from .conftest import AMBER, BREAD, WHALE
