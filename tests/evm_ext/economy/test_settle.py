@@ -1,11 +1,12 @@
 """InferenceLedger.settle with CREDIT behind it: who is paid how much, when, and what is refused."""
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from openledger.evm_ext.precompiles import storage
-from openledger.evm_ext.proofs.settlement import Record, Settlement, encode_settlement
+from openledger.evm_ext.proofs.settlement import Record, Settlement, decode_settlement, encode_settlement
 from openledger.genesis import predeploys
 from openledger.genesis.artifact import artifact
 from openledger.genesis.hashing import keccak256
@@ -227,3 +228,54 @@ def test_the_layout_of_every_word_that_credit_reads_is_solidities(world, story):
     assert release == storage.ReleaseRecord(story.owner.address, story.trainer.address, SPLIT, 2)
     assert state.release_datanets(story.release, 2) == [(story.nets[0], 3_000), (story.nets[1], 1_000)]
     assert state.release(99) is None
+
+
+LEDGERS_REFUSALS = {
+    "MalformedSettlement",
+    "CreditFailed",
+    "NotReceiver",
+    "InvalidVoucher",
+    "VoucherTooSmall",
+    "DepositTooSmall",
+}
+
+
+def refusal(world, provider, payload):
+    """The error's name, None when it settled."""
+    try:
+        world.send(provider, LEDGER, "settle", payload)
+    except Exception as error:
+        return error.name
+    return None
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_mutated_settlement_pays_other_than_what_it_debits(world, story, seed):
+    """What the ledger and CREDIT parse apart must be the same: a payload either fails or balances."""
+    rng = random.Random(seed)
+    a, b, _ = story.ids
+    outcomes = set()
+    for _ in range(50):
+        groups = [
+            story.group(0, [Record(5, ((a, 4_000), (b, 6_000))), Record(9)], maximum=900_000),
+            story.group(1, [Record(7, ((b, 10_000),))], maximum=900_000),
+        ]
+        payload = bytearray(encode_settlement(Settlement(bytes(32), tuple(groups))))
+        for _ in range(rng.randrange(1, 3)):
+            # The fees' low bytes now and then, so that some of the changed settlements stay good.
+            at = rng.choice((149, 150, 167, 168)) if rng.random() < 0.5 else rng.randrange(len(payload))
+            payload[at] = rng.randrange(256)
+        if rng.random() < 0.2:
+            payload = payload[: rng.randrange(len(payload))]
+        before = world.state.state_root
+        debited, credited = world.view(LEDGER, "totalDebited"), sum(story.credited().values())
+        outcome = refusal(world, story.provider, bytes(payload))
+        outcomes.add(outcome)
+        if outcome is not None:
+            assert outcome in LEDGERS_REFUSALS
+            assert world.state.state_root == before
+            continue
+        fees = decode_settlement(bytes(payload)).fees
+        assert world.view(LEDGER, "totalDebited") - debited == fees
+        assert sum(story.credited().values()) - credited == fees
+    assert {None, "MalformedSettlement", "CreditFailed"} <= outcomes
