@@ -6,6 +6,8 @@ import pytest
 from eth.vm.message import Message
 from eth_abi.abi import encode
 
+from openledger.evm_ext import CallRequest
+from openledger.evm_ext.calls import StateOverride
 from openledger.evm_ext.precompiles import PRECOMPILES
 from openledger.evm_ext.precompiles.credit import CreditRefused
 from openledger.evm_ext.proofs.settlement import Record, Settlement, encode_settlement
@@ -228,3 +230,38 @@ def test_an_epoch_before_a_payees_is_refused(world, paid):
 
 def test_the_distributor_takes_money_from_the_ledger_alone(world):
     assert world.raw(world.party().address, predeploys.REWARDS_DISTRIBUTOR, value=1).is_error
+
+
+@pytest.mark.parametrize(
+    ("runtime", "paid"),
+    [
+        (forwarder(CALL, CREDIT), 1),
+        (forwarder(CALL, CREDIT, value=1), 0),
+        (forwarder(CALLCODE, CREDIT), 0),
+        (forwarder(DELEGATECALL, CREDIT), 0),
+        (forwarder(STATICCALL, CREDIT), 0),
+    ],
+    ids=["CALL", "value", "CALLCODE", "DELEGATECALL", "STATICCALL"],
+)
+def test_our_own_vm_guards_it_alike(chain_world, make_story, runtime, paid):
+    world = chain_world
+    story = make_story(world)
+    group = story.group(0, [Record(10_000)])
+    payload = encode_settlement(Settlement(bytes(32), (group,)))
+    data = struct.pack(">BI20sQ", 1, world.block, story.provider.address, 10_000) + payload
+    override = {INFERENCE_LEDGER: StateOverride(code=runtime, balance=1)}
+    head = world.chain.head().hash
+    result = world.chain.call(CallRequest(to=INFERENCE_LEDGER, data=data), head, override)
+    assert int.from_bytes(result.output, "big") == paid
+    elsewhere = b"\x77" * 20
+    override = {elsewhere: StateOverride(code=runtime, balance=1)}
+    result = world.chain.call(CallRequest(to=elsewhere, data=data), head, override)
+    assert result.success
+    assert int.from_bytes(result.output, "big") == 0
+    # An account that delegates to CREDIT (EIP-7702) is called as one without code: nothing is credited.
+    delegating = {
+        INFERENCE_LEDGER: StateOverride(code=forwarder(CALL, elsewhere), balance=1),
+        elsewhere: StateOverride(code=b"\xef\x01\x00" + CREDIT),
+    }
+    result = world.chain.call(CallRequest(to=INFERENCE_LEDGER, data=data), head, delegating)
+    assert result.gas_used < 100_000  # a credit of six payees costs more than 120,000
