@@ -15,12 +15,11 @@ from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes
 from openledger.evm_ext.transactions import DEPOSIT
 from openledger.rollup.blocks import L2BlockRef, header_id
 from openledger.rollup.clock import Clock, WallClock
-from openledger.rollup.codec.l1_info import InvalidL1Info
 from openledger.rollup.da.client import DAError
 from openledger.rollup.derivation.errors import CriticalDerivationError, ResetRequired
 from openledger.rollup.derivation.l1_retrieval import DASource
 from openledger.rollup.derivation.pipeline import DerivationPipeline, DerivedAttributes, Progress
-from openledger.rollup.engine import Engine, NotARollupBlock
+from openledger.rollup.engine import Engine
 from openledger.rollup.finality import FinalityTracker
 from openledger.rollup.l1.source import L1Error, L1Source
 from openledger.rollup.sync_start import find_sync_start
@@ -152,7 +151,13 @@ class Driver:
             self._show_heads()
         log.info("derivation starts", l2_safe=start.safe.number, l1_origin=start.l1_origin.number)
         return DerivationPipeline(
-            self.engine.config, self._l1, self._da, start.l1_origin, start.system_config, self.engine.system_config
+            self.engine.config,
+            self._l1,
+            self._da,
+            start.l1_origin,
+            start.system_config,
+            self.engine.system_config,
+            self.engine.ref_by_number,
         )
 
     async def _apply(self, pipeline: DerivationPipeline, derived: DerivedAttributes) -> None:
@@ -223,8 +228,10 @@ class Driver:
         """Take an unsafe block from a peer, whose signature has been checked.
 
         It becomes the unsafe head if it extends it; one that is ahead waits in a bounded queue and the gap is asked
-        for. Raises `InvalidBlock` if the block itself breaks a rule.
+        for. Raises `InvalidBlock` if the block itself breaks a rule (`NotARollupBlock`: it does not begin with its L1
+        attributes).
         """
+        self.engine.payload_ref(payload)
         async with self.engine.lock:
             if payload.block_number <= self.engine.chain.head("unsafe").number:
                 return
@@ -238,8 +245,7 @@ class Driver:
         while (payload := self._queue.take_child(head.hash)) is not None:
             try:
                 block = await self.engine.import_payload(payload)
-                self.engine.ref(block.header)
-            except (InvalidBlock, UnknownParent, NotARollupBlock, InvalidL1Info) as error:
+            except (InvalidBlock, UnknownParent) as error:
                 log.warning("unsafe block refused", number=payload.block_number, reason=str(error))
                 raise
             await self.engine.set_heads(unsafe=block.hash)
@@ -264,8 +270,7 @@ class Driver:
         heads = self.engine.heads()
         self.status.unsafe_l2, self.status.safe_l2, self.status.finalized_l2 = heads.unsafe, heads.safe, heads.finalized
         waiting = self._queue.lowest()
-        if waiting is None:
-            self.status.queued_unsafe_l2 = None
+        self.status.queued_unsafe_l2 = None if waiting is None else self.engine.payload_ref(waiting)
 
     def _report(self, error: Exception) -> None:
         problem = f"{type(error).__name__}: {error}"

@@ -7,17 +7,18 @@ import trio
 
 from openledger.evm_ext.block import Block, Header, block_from_payload
 from openledger.evm_ext.chain import Chain
+from openledger.evm_ext.errors import InvalidBlock, InvalidTransaction
 from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes
-from openledger.evm_ext.transactions import DEPOSIT, Transaction
+from openledger.evm_ext.transactions import DEPOSIT, DepositTransaction, Transaction
 from openledger.genesis.genesis import decode_holocene_extra_data
 from openledger.rollup.blocks import BlockId, L2BlockRef
 from openledger.rollup.codec.batches import SingularBatch
-from openledger.rollup.codec.l1_info import L1Info, decode_l1_info
+from openledger.rollup.codec.l1_info import InvalidL1Info, L1Info, decode_l1_info
 from openledger.rollup.codec.system_config import SystemConfig
 from openledger.rollup.config import RollupConfig
 
 
-class NotARollupBlock(ValueError):
+class NotARollupBlock(InvalidBlock):
     """An L2 block that does not begin with its L1 attributes deposit."""
 
 
@@ -69,6 +70,23 @@ class Engine:
             header.number,
             header.parent_hash,
             header.timestamp,
+            BlockId(info.block_hash, info.number),
+            info.sequence_number,
+        )
+
+    def payload_ref(self, payload: ExecutionPayload) -> L2BlockRef:
+        """The place a payload claims, before it is executed. Raises `NotARollupBlock`."""
+        try:
+            info = decode_l1_info(DepositTransaction.decode(payload.transactions[0]).data)
+        except (IndexError, InvalidTransaction, InvalidL1Info) as error:
+            raise NotARollupBlock(
+                f"L2 block {payload.block_number} does not begin with its L1 attributes: {error}"
+            ) from error
+        return L2BlockRef(
+            payload.block_hash,
+            payload.block_number,
+            payload.parent_hash,
+            payload.timestamp,
             BlockId(info.block_hash, info.number),
             info.sequence_number,
         )
@@ -142,7 +160,10 @@ class Engine:
         transactions = self._block(block_hash).transactions
         if not transactions or transactions[0].type != DEPOSIT:
             raise NotARollupBlock(f"L2 block 0x{block_hash.hex()} does not begin with a deposit")
-        return decode_l1_info(transactions[0].data)
+        try:
+            return decode_l1_info(transactions[0].data)
+        except InvalidL1Info as error:
+            raise NotARollupBlock(f"L2 block 0x{block_hash.hex()}: {error}") from error
 
     # --- changing ---
 

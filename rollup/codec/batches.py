@@ -4,12 +4,13 @@ A singular batch (version 0x00) is one L2 block:
 
     0x00 | rlp([parent_hash, epoch_number, epoch_hash, timestamp, [transaction, ...]])
 
-A span batch (version 0x01, Delta) is a run of L2 blocks; this codec names it as unsupported, so its channel is dropped.
+A span batch (version 0x01, Delta) is a run of L2 blocks; see `span_batches`.
 """
 
 from dataclasses import dataclass
 
 from openledger.evm_ext.encoding import encode
+from openledger.rollup.codec.span_batches import InvalidSpanBatch, SpanBatch, decode_span_batch
 from openledger.rollup.codec.strict_rlp import InvalidRlp, iterate_list, read_document, read_fields, to_bytes, to_int
 
 SINGULAR_BATCH = 0x00
@@ -18,10 +19,6 @@ SPAN_BATCH = 0x01
 
 class InvalidBatch(ValueError):
     """The bytes are no batch; the rest of its channel is dropped."""
-
-
-class UnsupportedBatch(InvalidBatch):
-    """A batch of a version that the protocol knows and this node does not read."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +38,20 @@ def encode_singular_batch(batch: SingularBatch) -> bytes:
     return bytes([SINGULAR_BATCH]) + encode(fields)
 
 
-def decode_batch(data: bytes) -> SingularBatch:
-    """The batch in `data`, whose first byte is its version; raises `InvalidBatch` otherwise."""
+def decode_batch(data: bytes, *, chain_id: int) -> SingularBatch | SpanBatch:
+    """The batch in `data`, whose first byte is its version; raises `InvalidBatch` otherwise.
+
+    `chain_id` is the L2's: span batches leave it out of their transactions.
+    """
     if not data:
         raise InvalidBatch("batch is empty")
     try:
         if data[0] == SINGULAR_BATCH:
             return _decode_singular(data[1:])
-    except InvalidRlp as error:
+        if data[0] == SPAN_BATCH:
+            return decode_span_batch(data[1:], chain_id=chain_id)
+    except (InvalidRlp, InvalidSpanBatch) as error:
         raise InvalidBatch(str(error)) from error
-    if data[0] == SPAN_BATCH:
-        raise UnsupportedBatch("span batches are not read by this version")
     raise InvalidBatch(f"unknown batch version 0x{data[0]:02x}")
 
 

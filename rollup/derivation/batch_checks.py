@@ -1,6 +1,6 @@
 """The rules that decide whether a batch is the next L2 block (derivation.md, "Batch queue"; holocene/derivation.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -8,6 +8,7 @@ from openledger.evm_ext.block import Header
 from openledger.evm_ext.transactions import DEPOSIT, DYNAMIC_FEE, SET_CODE
 from openledger.rollup.blocks import L2BlockRef
 from openledger.rollup.codec.batches import SingularBatch
+from openledger.rollup.codec.span_batches import SpanBatch
 from openledger.rollup.config import RollupConfig
 
 
@@ -32,6 +33,50 @@ ACCEPTED = Verdict(Validity.ACCEPT)
 
 def _drop(reason: str) -> Verdict:
     return Verdict(Validity.DROP, reason)
+
+
+def check_span_batch(
+    config: RollupConfig,
+    epochs: Sequence[Header],
+    parent: L2BlockRef,
+    batch: SpanBatch,
+    inclusion_number: int,
+    safe_block: Callable[[int], L2BlockRef | None],
+) -> Verdict:
+    """Whether the blocks of `batch` after `parent` may be tried one by one (holocene/derivation.md, "Span batches").
+
+    Only the span as a whole is checked: that it joins the safe chain without a gap, by its parent's hash, and that
+    its last L1 origin is the one it says. `safe_block` finds safe blocks by height.
+    """
+    next_timestamp = parent.timestamp + config.block_time
+    start = config.l2_genesis_time + batch.relative_timestamp
+    end = start + (batch.block_count - 1) * config.block_time
+    if start > next_timestamp:
+        return _drop(f"span starts at {start}, after the next block's time {next_timestamp}")
+    if end < next_timestamp:
+        return Verdict(Validity.PAST, f"span ends at {end}, before the next block's time {next_timestamp}")
+    before: L2BlockRef | None = parent
+    if start < next_timestamp:
+        if start > parent.timestamp or (parent.timestamp - start) % config.block_time:
+            return _drop(f"span starts at {start}, between two blocks")
+        number = parent.number - (parent.timestamp - start) // config.block_time - 1
+        before = safe_block(number) if number >= 0 else None
+    if before is None:
+        return Verdict(Validity.PAST, f"span starts at {start}, before the chain")
+    if before.hash[: len(batch.parent_check)] != batch.parent_check:
+        return _drop(f"parent check 0x{batch.parent_check.hex()} is not of L2 block {before.number}")
+    if batch.first_epoch_number + config.seq_window_size < inclusion_number:
+        return _drop(f"included at L1 block {inclusion_number}, after the window of epoch {batch.first_epoch_number}")
+    if batch.first_epoch_number > before.l1_origin.number + 1:
+        return _drop(f"span starts at epoch {batch.first_epoch_number}, after {before.l1_origin.number} and its next")
+    last = next((epoch for epoch in epochs if epoch.number == batch.last_epoch_number), None)
+    if last is None:
+        return Verdict(Validity.PAST, f"span ends at epoch {batch.last_epoch_number}, which is not buffered")
+    if last.hash[: len(batch.l1_origin_check)] != batch.l1_origin_check:
+        return _drop(f"L1 origin check 0x{batch.l1_origin_check.hex()} is not of L1 block {last.number}")
+    if batch.first_epoch_number < before.l1_origin.number:
+        return _drop(f"span starts at epoch {batch.first_epoch_number}, before {before.l1_origin.number}")
+    return ACCEPTED
 
 
 def check_singular_batch(

@@ -1,15 +1,17 @@
 """Stage 6: picks the batch that is the next L2 block, or makes an empty one when the sequencing window has run out
 (holocene/derivation.md, "Batch queue")."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 
 import structlog
 
 from openledger.evm_ext.block import Header
 from openledger.rollup.blocks import L2BlockRef
 from openledger.rollup.codec.batches import SingularBatch
+from openledger.rollup.codec.span_batches import SpanBatch
 from openledger.rollup.config import RollupConfig
-from openledger.rollup.derivation.batch_checks import Validity, check_singular_batch
+from openledger.rollup.derivation.batch_checks import Validity, check_singular_batch, check_span_batch
 from openledger.rollup.derivation.errors import CriticalDerivationError, ResetRequired
 
 log = structlog.get_logger(__name__)
@@ -22,13 +24,19 @@ class BatchStage:
         self,
         config: RollupConfig,
         origin: Header,
-        pull: Callable[[], Awaitable[SingularBatch | None]],
+        pull: Callable[[], Awaitable[SingularBatch | SpanBatch | None]],
         flush: Callable[[], None],
+        safe_block: Callable[[int], L2BlockRef | None],
     ) -> None:
-        """`pull` yields the next batch of the current L1 block or None, `flush` drops the channel it comes from."""
+        """`pull` yields the next batch of the current L1 block or None, `flush` drops the channel it comes from.
+
+        `safe_block` finds blocks of the safe chain by height.
+        """
         self._config = config
         self._pull = pull
-        self._flush = flush
+        self._flush_channel = flush
+        self._safe_block = safe_block
+        self._span: Iterator[SingularBatch] = iter(())
         self._origin = origin
         self._epochs: list[Header] = [origin]
 
@@ -48,7 +56,7 @@ class BatchStage:
         epoch = self._epochs[0]
         if parent.l1_origin.hash != epoch.hash and parent.l1_origin.number + 1 != epoch.number:
             raise ResetRequired(f"safe head {parent.number} is not of epoch {epoch.number} or the one before")
-        while (batch := await self._pull()) is not None:
+        while (batch := await self._candidate(parent)) is not None:
             verdict = check_singular_batch(self._config, self._epochs, parent, batch, origin.number)
             if verdict.validity is Validity.ACCEPT:
                 return batch
@@ -56,8 +64,41 @@ class BatchStage:
                 log.debug("past batch skipped", reason=verdict.reason)
                 continue
             log.warning("batch dropped, and its channel", reason=verdict.reason, l1_block=origin.number)
-            self._flush()
+            self.flush()
         return self._empty_batch(parent)
+
+    def flush(self) -> None:
+        """Drop the rest of the span and of the channel that it came from."""
+        self._span = iter(())
+        self._flush_channel()
+
+    async def _candidate(self, parent: L2BlockRef) -> SingularBatch | None:
+        """The next singular batch, out of a span or on its own; None when the current L1 block has no more."""
+        while True:
+            unfolded = next(self._span, None)
+            if unfolded is not None:
+                return replace(unfolded, parent_hash=parent.hash)
+            batch = await self._pull()
+            if not isinstance(batch, SpanBatch):
+                return batch
+            verdict = check_span_batch(self._config, self._epochs, parent, batch, self._origin.number, self._safe_block)
+            if verdict.validity is Validity.ACCEPT:
+                self._span = self._unfold(batch, parent)
+            elif verdict.validity is Validity.PAST:
+                log.debug("past span batch skipped", reason=verdict.reason)
+            else:
+                log.warning("span batch dropped, and its channel", reason=verdict.reason)
+                self.flush()
+
+    def _unfold(self, batch: SpanBatch, parent: L2BlockRef) -> Iterator[SingularBatch]:
+        """The blocks of a span that come after `parent`; their parent hashes are filled in as they are tried."""
+        hashes = {epoch.number: epoch.hash for epoch in self._epochs}
+        timestamp = self._config.l2_genesis_time + batch.relative_timestamp
+        for epoch_number, transactions in batch.blocks():
+            if timestamp > parent.timestamp:
+                # An epoch that is not buffered has no hash here, and so the batch's epoch check fails.
+                yield SingularBatch(b"", epoch_number, hashes.get(epoch_number, b""), timestamp, transactions)
+            timestamp += self._config.block_time
 
     def _follow(self, parent: L2BlockRef, origin: Header) -> None:
         if origin.hash != self._origin.hash:

@@ -10,6 +10,7 @@ from openledger.evm_ext.block import Header
 from openledger.evm_ext.payload import PayloadAttributes
 from openledger.rollup.blocks import L2BlockRef
 from openledger.rollup.codec.batches import SingularBatch
+from openledger.rollup.codec.span_batches import SpanBatch
 from openledger.rollup.codec.system_config import SystemConfig
 from openledger.rollup.config import RollupConfig
 from openledger.rollup.derivation.attributes_builder import AttributesBuilder
@@ -45,7 +46,8 @@ class DerivationPipeline:
     """Derives from one L1 block on. Deterministic: the same L1, DA data and parents give the same attributes.
 
     `origin` and `system_config` belong together: a canonical L1 block old enough that no channel that is still
-    needed was opened before it, and the configuration as of that block. To reset, make a new pipeline.
+    needed was opened before it, and the configuration as of that block. `system_config_of` and `safe_block` look up
+    derived L2 blocks, by reference and by height. To reset, make a new pipeline.
     """
 
     def __init__(
@@ -56,13 +58,14 @@ class DerivationPipeline:
         origin: Header,
         system_config: SystemConfig,
         system_config_of: Callable[[L2BlockRef], SystemConfig],
+        safe_block: Callable[[int], L2BlockRef | None],
     ) -> None:
         self._traversal = L1Traversal(config, l1, origin, system_config)
         self._retrieval = L1Retrieval(l1, da, config.batch_inbox)
         self._frames = FrameQueue()
         self._assembler = ChannelAssembler(config.channel_timeout)
-        self._reader = ChannelReader()
-        self._batches = BatchStage(config, origin, self._pull_batch, self._reader.flush)
+        self._reader = ChannelReader(config.l2_chain_id)
+        self._batches = BatchStage(config, origin, self._pull_batch, self._reader.flush, safe_block)
         self._builder = AttributesBuilder(config, l1)
         self._system_config_of = system_config_of
         self._l1 = l1
@@ -91,9 +94,9 @@ class DerivationPipeline:
 
     def flush_channel(self) -> None:
         """Drop the rest of the current channel: its last block turned out to be invalid (Holocene)."""
-        self._reader.flush()
+        self._batches.flush()
 
-    async def _pull_batch(self) -> SingularBatch | None:
+    async def _pull_batch(self) -> SingularBatch | SpanBatch | None:
         """The next batch of the current L1 block, through all stages before the batch stage."""
         while (batch := self._reader.next_batch()) is None:
             channel = await self._pull_channel()

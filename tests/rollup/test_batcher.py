@@ -64,7 +64,7 @@ async def test_a_large_channel_crosses_in_many_frames_payloads_and_transactions(
     assert [frame.frame_number for frame in frames] == list(range(len(frames)))
     assert len({frame.channel_id for frame in frames}) == 1
     content = decompress_channel(b"".join(frame.data for frame in frames))
-    assert len([decode_batch(batch) for batch in read_batches(content)]) == 4
+    assert len([decode_batch(batch, chain_id=161_299) for batch in read_batches(content)]) == 4
     await assert_derived(network)
 
 

@@ -10,6 +10,7 @@ from openledger.evm_ext.errors import InvalidBlock
 from openledger.evm_ext.payload import PayloadAttributes
 from openledger.genesis.dev_accounts import USERS
 from openledger.rollup.derivation.errors import CriticalDerivationError
+from openledger.rollup.engine import NotARollupBlock
 from openledger.rollup.unsafe_queue import UnsafeQueue
 
 RECEIVER = b"\x77" * 20
@@ -168,7 +169,7 @@ class TestUnsafeBlocksFromPeers:
 
         await validator.driver.insert_unsafe(payloads[5])
         assert validator.chain.head().number == 1
-        assert validator.driver.status.queued_unsafe_l2 is None
+        assert validator.driver.status.queued_unsafe_l2 == network.node.engine.ref_by_number(5)
         validator.driver.request_range = fetch
         await validator.driver.insert_unsafe(payloads[6])
         assert asked == [(2, 4)]
@@ -187,11 +188,14 @@ class TestUnsafeBlocksFromPeers:
         validator = network.open_node("validator")
         for forged in (
             replace(payload, state_root=b"\x01" * 32),
-            replace(payload, transactions=payload.transactions[1:]),
+            replace(payload, transactions=(payload.transactions[0], payload.transactions[0])),
             replace(payload, transactions=(*payload.transactions, b"\x02garbage")),
         ):
             with pytest.raises(InvalidBlock):
                 await validator.driver.insert_unsafe(forged)
+        for headless in ((), payload.transactions[1:], (b"\x02no deposit",)):
+            with pytest.raises(NotARollupBlock):
+                await validator.driver.insert_unsafe(replace(payload, transactions=headless))
         assert validator.chain.head().number == 0
         await validator.driver.insert_unsafe(payload)
         assert validator.chain.head().number == 1

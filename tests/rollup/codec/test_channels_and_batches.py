@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from openledger.rollup.codec.batches import (
     InvalidBatch,
     SingularBatch,
-    UnsupportedBatch,
     decode_batch,
     encode_singular_batch,
 )
@@ -23,6 +22,7 @@ from openledger.rollup.codec.channels import (
 )
 from openledger.rollup.codec.strict_rlp import InvalidRlp, TruncatedRlp, read_document, to_bytes
 
+CHAIN_ID = 161_299
 HASHES = st.binary(min_size=32, max_size=32)
 BATCHES = st.builds(
     SingularBatch,
@@ -37,7 +37,7 @@ BATCHES = st.builds(
 @given(BATCHES)
 def test_a_singular_batch_decodes_to_what_was_encoded_and_agrees_with_the_rlp_library(batch: SingularBatch) -> None:
     encoded = encode_singular_batch(batch)
-    assert decode_batch(encoded) == batch
+    assert decode_batch(encoded, chain_id=CHAIN_ID) == batch
     assert encoded == b"\0" + rlp.encode(
         [batch.parent_hash, batch.epoch_number, batch.epoch_hash, batch.timestamp, list(batch.transactions)]
     )
@@ -48,7 +48,7 @@ def test_a_changed_batch_is_another_batch_or_refused(batch: SingularBatch, draw:
     encoded = bytearray(encode_singular_batch(batch))
     encoded[draw.draw(st.integers(0, len(encoded) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
     try:
-        decoded = decode_batch(bytes(encoded))
+        decoded = decode_batch(bytes(encoded), chain_id=CHAIN_ID)
     except InvalidBatch:
         return
     assert encode_singular_batch(decoded) == bytes(encoded)
@@ -68,24 +68,24 @@ def test_a_changed_batch_is_another_batch_or_refused(batch: SingularBatch, draw:
 )
 def test_a_batch_of_another_shape_is_refused(content: list[object]) -> None:
     with pytest.raises(InvalidBatch):
-        decode_batch(b"\0" + rlp.encode(content))
+        decode_batch(b"\0" + rlp.encode(content), chain_id=CHAIN_ID)
 
 
 def test_trailing_bytes_unknown_versions_and_deep_nesting_are_refused_by_name() -> None:
     good = encode_singular_batch(SingularBatch(bytes(32), 1, bytes(32), 1))
     with pytest.raises(InvalidBatch, match="follow"):
-        decode_batch(good + b"\0")
+        decode_batch(good + b"\0", chain_id=CHAIN_ID)
     with pytest.raises(InvalidBatch, match="unknown batch version 0x02"):
-        decode_batch(b"\x02")
+        decode_batch(b"\x02", chain_id=CHAIN_ID)
     with pytest.raises(InvalidBatch, match="empty"):
-        decode_batch(b"")
-    with pytest.raises(UnsupportedBatch, match="span"):
-        decode_batch(b"\x01")
+        decode_batch(b"", chain_id=CHAIN_ID)
+    with pytest.raises(InvalidBatch, match="relative timestamp"):
+        decode_batch(b"\x01", chain_id=CHAIN_ID)
     nested = b""
     for _ in range(5000):
         nested = rlp.codec.length_prefix(len(nested), 0xC0) + nested
     with pytest.raises(InvalidBatch):
-        decode_batch(b"\0" + nested)
+        decode_batch(b"\0" + nested, chain_id=CHAIN_ID)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=6), st.sampled_from(Compression))
@@ -157,7 +157,7 @@ def test_arbitrary_bytes_never_escape_the_named_errors(data: bytes) -> None:
     try:
         content = decompress_channel(data)
         for batch in read_batches(content):
-            decode_batch(batch)
+            decode_batch(batch, chain_id=CHAIN_ID)
     except (InvalidChannel, InvalidRlp, InvalidBatch):
         pass
 

@@ -186,9 +186,9 @@ def test_frames_out_of_order_or_of_another_channel_are_dropped_and_a_first_frame
 
 
 def test_a_channel_is_read_up_to_its_first_bad_batch() -> None:
-    reader = ChannelReader()
+    reader = ChannelReader(161_299)
     good = encode_singular_batch(GOOD)
-    reader.open(compress_channel([good, b"\x01span", good], Compression.ZLIB))
+    reader.open(compress_channel([good, b"\x02future", good], Compression.ZLIB))
     assert reader.next_batch() == GOOD
     assert reader.next_batch() is None
     assert reader.next_batch() is None
@@ -285,7 +285,7 @@ def child(parent: L2BlockRef, batch: SingularBatch) -> L2BlockRef:
 
 async def test_batches_up_to_the_safe_heads_epoch_are_drained() -> None:
     feed = Feed()
-    stage = BatchStage(CONFIG, CHAIN[3], feed.pull, feed.flush)
+    stage = BatchStage(CONFIG, CHAIN[3], feed.pull, feed.flush, lambda number: None)
     for number in (3, 4, 5):
         feed.batches = [GOOD]
         assert await stage.next_batch(PARENT, CHAIN[number]) is None
@@ -296,7 +296,7 @@ async def test_batches_up_to_the_safe_heads_epoch_are_drained() -> None:
 
 async def test_an_invalid_batch_flushes_its_channel_and_a_past_one_does_not() -> None:
     feed = Feed()
-    stage = BatchStage(CONFIG, CHAIN[5], feed.pull, feed.flush)
+    stage = BatchStage(CONFIG, CHAIN[5], feed.pull, feed.flush, lambda number: None)
     await stage.next_batch(PARENT, CHAIN[5])
     feed.batches = [replace(GOOD, timestamp=NEXT_TIME - 2), GOOD]
     assert await stage.next_batch(PARENT, CHAIN[6]) == GOOD
@@ -307,7 +307,7 @@ async def test_an_invalid_batch_flushes_its_channel_and_a_past_one_does_not() ->
 
 async def test_empty_batches_fill_an_epoch_once_its_window_has_passed_and_move_on() -> None:
     feed = Feed()
-    stage = BatchStage(CONFIG, CHAIN[5], feed.pull, feed.flush)
+    stage = BatchStage(CONFIG, CHAIN[5], feed.pull, feed.flush, lambda number: None)
     parent = PARENT
     made: list[SingularBatch] = []
     for origin in CHAIN[5:18]:
@@ -323,7 +323,7 @@ async def test_empty_batches_fill_an_epoch_once_its_window_has_passed_and_move_o
 
 async def test_a_safe_head_of_another_l1_chain_asks_for_a_reset() -> None:
     feed = Feed()
-    stage = BatchStage(CONFIG, CHAIN[5], feed.pull, feed.flush)
+    stage = BatchStage(CONFIG, CHAIN[5], feed.pull, feed.flush, lambda number: None)
     foreign = replace(PARENT, l1_origin=BlockId(b"\x66" * 32, 5))
     await stage.next_batch(foreign, CHAIN[5])
     with pytest.raises(ResetRequired):
