@@ -104,7 +104,7 @@ class Auditor:
         for finding in self._papers(body, receipt):
             yield finding
         try:
-            release = self._sources.catalog.release(f"release-{receipt.release}")
+            release = await trio.to_thread.run_sync(self._sources.catalog.any_release, receipt.release)
         except UnknownRelease as error:
             yield Finding("release", "false", str(error))
             return

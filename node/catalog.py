@@ -43,5 +43,8 @@ class Catalog(Protocol):
     def release(self, model: str) -> ServedRelease:
         """The release named `model`, or numbered `release-N`. Raises UnknownRelease, ReleaseNotReady."""
 
+    def any_release(self, identifier: int) -> ServedRelease:
+        """A release by its number, also a deprecated one: what it answered can still be checked. Errors as above."""
+
     def releases(self) -> list[ServedRelease]:
         """Everything that can be served now."""

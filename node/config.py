@@ -75,6 +75,7 @@ class Config(BaseSettings):
     network: Literal["devnet", "testnet", "mainnet"] = "devnet"
     role: Role = "dev"
     data_dir: Path = Path("~/.openledger/devnet")
+    cache_dir: Path = Field(Path("~/.cache/openledger"), description="imported model weights, shared by all nodes")
     host: str = "127.0.0.1"
     ports: Ports = Ports()
     port_offset: int = Field(0, ge=0, le=50000)
@@ -110,6 +111,11 @@ class Config(BaseSettings):
     def folder(self) -> Path:
         """The data folder, absolute."""
         return self.data_dir.expanduser().resolve()
+
+    @property
+    def cache_folder(self) -> Path:
+        """The cache folder, absolute."""
+        return self.cache_dir.expanduser().resolve()
 
     @classmethod
     def settings_customise_sources(

@@ -1,16 +1,265 @@
-"""The services above the chain: content of others, answers, their payment and settlement; by the node's role."""
+"""The services above the chain, by the node's role.
+
+Every node follows the registries and keeps the content they name. With `serving` it also runs the engine and the
+attribution process: a provider (dev, sequencer, serving) answers and settles with them, any other node checks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
+import structlog
+import trio
+
+from openledger.evm_ext.proofs.receipt import ledger_domain
+from openledger.genesis.dev_accounts import PROVIDER
+from openledger.kernels.attribution.client import AttributionClient, AttributionConfig, open_attribution
+from openledger.kernels.engine.client import EngineClient, EngineUnusable, open_engine
+from openledger.kernels.engine.config import EngineConfig
+from openledger.kernels.model.errors import ModelError
+from openledger.kernels.model.tokenizer import ModelTokenizer, load_tokenizer
+from openledger.node.api.accounts import AccountsApi
+from openledger.node.api.audits import AuditsApi
+from openledger.node.api.channels import ChannelsApi
+from openledger.node.api.chat import ChatApi
+from openledger.node.api.errors import ApiError
+from openledger.node.api.models import ModelsApi
+from openledger.node.api.receipts import ReceiptsApi
+from openledger.node.audit import Auditor, SettledPayload, Sources
+from openledger.node.catalog_service import ReleaseCatalog
+from openledger.node.config import Endpoints
+from openledger.node.datanets.announcements import Announcements
+from openledger.node.datanets.follower import ContentFollower
+from openledger.node.datanets.indexes import IndexService
+from openledger.node.datanets.registered import Registered
+from openledger.node.datanets.service import PublishingService
 from openledger.node.http import Router
-from openledger.node.rollup_node import RollupNode
+from openledger.node.inference import Head, Inference
+from openledger.node.payments import Payments
+from openledger.node.receipt_sync import ReceiptSync
+from openledger.node.receipts import ReceiptBook
+from openledger.node.rollup_node import RollupNode, private_key
+from openledger.node.settlement import Settler
+from openledger.node.staking import ProviderStake
 from openledger.node.supervisor import Service
+from openledger.node.wallet import Wallet
+
+log = structlog.get_logger(__name__)
+
+PROVIDING_ROLES = ("dev", "sequencer", "serving")
+
+
+@dataclass
+class Model:
+    """The engine as this node uses it: not there yet, ready, or unusable for a reason."""
+
+    engine: EngineClient
+    tokenizer: ModelTokenizer | None = None
+    problem: str | None = "the model is being loaded"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Wait for the engine and read its tokenizer. What is wrong with it stops nothing else of the node."""
+        task_status.started()
+        try:
+            self.tokenizer = await trio.to_thread.run_sync(
+                load_tokenizer, self.engine.config.model_file, self.engine.config.cache_folder
+            )
+            await self.engine.ready()
+            self.problem = None
+        except (EngineUnusable, ModelError) as error:
+            self.problem = str(error)
+            log.error("no answers can be given", reason=self.problem)
+        await trio.sleep_forever()
+
+    def probe(self) -> str | None:
+        if self.problem is None and self.engine.info is None:
+            return "the engine process is starting again"
+        progress = self.engine.progress
+        if self.problem and self.engine.info is None and progress is not None and self.tokenizer is None:
+            return f"{self.problem}: {progress.stage} {progress.fraction:.0%}"
+        return self.problem
+
+    def ready_tokenizer(self) -> ModelTokenizer:
+        """Raises ApiError while nothing can be answered."""
+        if self.problem is not None or self.tokenizer is None:
+            raise ApiError(503, "model_not_ready", f"no answers yet: {self.problem}", "server_error")
+        return self.tokenizer
+
+
+@dataclass(frozen=True)
+class Checking:
+    """What both answering and checking need."""
+
+    model: Model
+    attribution: AttributionClient
+    indexes: IndexService
+    catalog: ReleaseCatalog
 
 
 @asynccontextmanager
 async def open_serving(node: RollupNode, router: Router) -> AsyncIterator[list[Service]]:
-    """Mount the REST API on `router` and give the services behind it."""
-    yield []
+    """Mount the REST API on `router` and give the services behind it. Raises StartupError."""
+    config = node.config
+    providing = config.serving and config.role in PROVIDING_ROLES
+    async with AsyncExitStack() as stack:
+        registered = Registered(node.chain, node.registry)
+        announcements = Announcements(config.folder / "announcements.sqlite", node.chain)
+        stack.callback(announcements.close)
+        follower = ContentFollower(
+            content=node.content,
+            registered=registered,
+            announcements=announcements,
+            da=node.da,
+            fetch=node.p2p.fetch_content,
+        )
+        services = [
+            Service("registries", registered.run, probe=registered.probe),
+            Service("content", follower.run),
+        ]
+        book = None
+        if providing:
+            book = ReceiptBook(config.folder / "receipts.sqlite")
+            stack.callback(book.close)
+        AccountsApi(node.chain, node.registry).mount(router)
+        ReceiptsApi(node.content, ledger_domain(node.chain.chain_id), book).mount(router)
+        if config.serving:
+            checking = await _open_checking(stack, node, registered)
+            services += [
+                Service("engine", checking.model.run, probe=checking.model.probe),
+                Service("indexes", checking.indexes.run),
+                Service("releases", checking.catalog.run, probe=checking.catalog.probe),
+            ]
+            ModelsApi(checking.catalog).mount(router)
+            receipts = ReceiptSync(node)
+            AuditsApi(lambda: _auditor(node, checking, receipts), receipts).mount(router)
+            if book is not None:
+                services += _provide(stack, node, router, registered, checking, book)
+        yield services
+
+
+async def _open_checking(stack: AsyncExitStack, node: RollupNode, registered: Registered) -> Checking:
+    config = node.config
+    attribution = await stack.enter_async_context(open_attribution(AttributionConfig()))
+    engine = await stack.enter_async_context(
+        open_engine(
+            EngineConfig(
+                cache_folder=str(config.cache_folder),
+                threads=config.engine.threads or None,
+                max_batch=config.engine.max_batch,
+                max_context=config.engine.max_context_tokens,
+            )
+        )
+    )
+    indexes = IndexService(
+        folder=config.folder / "indexes",
+        chain=node.chain,
+        registry=node.registry,
+        registered=registered,
+        content=node.content,
+        attribution=attribution,
+    )
+    catalog = ReleaseCatalog(
+        chain=node.chain,
+        registry=node.registry,
+        content=node.content,
+        indexes=indexes,
+        engine=engine,
+        adapters_folder=config.folder / "adapters",
+    )
+    return Checking(Model(engine), attribution, indexes, catalog)
+
+
+def _auditor(node: RollupNode, checking: Checking, receipts: ReceiptSync) -> Auditor:
+    """Raises ApiError while the engine is not ready."""
+
+    def settlement(root: bytes) -> SettledPayload | None:
+        found = receipts.settled_payload(root)
+        return SettledPayload(*found) if found else None
+
+    def canonical_hash(number: int) -> bytes | None:
+        header = node.chain.header_by_number(number)
+        return header.hash if header else None
+
+    sources = Sources(
+        chain_id=node.chain.chain_id,
+        named=node.content.get_named,
+        registry_at=node.registry,
+        canonical_hash=canonical_hash,
+        settlement=settlement,
+        catalog=checking.catalog,
+        platform_bps=node.registry().platform_bps(),
+    )
+    return Auditor(sources, checking.model.engine, checking.attribution, checking.model.ready_tokenizer())
+
+
+def _provide(
+    stack: AsyncExitStack,
+    node: RollupNode,
+    router: Router,
+    registered: Registered,
+    checking: Checking,
+    book: ReceiptBook,
+) -> list[Service]:
+    """Answering for pay: the chat API, publishing, staking and settling with the provider's key."""
+    config = node.config
+    development = node.network.preset.development
+    provider = Wallet(private_key(config.provider_key, "provider_key", PROVIDER.private_key if development else None))
+    rpc_url = Endpoints.of(config).rpc
+    sending = trio.Lock()
+    payments = Payments(node.chain.chain_id, provider.address, book, lambda channel: node.registry().channel(channel))
+    platform_bps = node.registry().platform_bps()
+    made: list[Inference] = []
+
+    def head() -> Head:
+        header = node.chain.head("unsafe")
+        return Head(header.number, header.hash)
+
+    def inference() -> Inference:
+        tokenizer = checking.model.ready_tokenizer()
+        if not made:
+            made.append(
+                Inference(
+                    engine=checking.model.engine,
+                    attribution=checking.attribution,
+                    tokenizer=tokenizer,
+                    payments=payments,
+                    book=book,
+                    content=node.content,
+                    provider=provider,
+                    head=head,
+                    platform_bps=platform_bps,
+                )
+            )
+        return made[0]
+
+    ChatApi(inference, payments, checking.catalog, config.engine.max_output_tokens).mount(router)
+    ChannelsApi(payments, node.registry).mount(router)
+    publishing = PublishingService(
+        folder=config.folder,
+        content=node.content,
+        registered=registered,
+        da=node.da,
+        rpc_url=rpc_url,
+        wallet=provider,
+        max_document_bytes=node.network.preset.economy.max_document_bytes,
+        sending=sending,
+    )
+    stack.callback(publishing.close)
+    settler = Settler(
+        book=book,
+        content=node.content,
+        registry=node.registry,
+        publish=node.da.put,
+        rpc_url=rpc_url,
+        provider=provider,
+        interval_s=config.settle_interval_s,
+        sending=sending,
+    )
+    stake = ProviderStake(node.registry, provider, rpc_url, sending, stake_for_me=development)
+    return [
+        Service("publishing", publishing.run, probe=publishing.probe),
+        Service("stake", stake.run, probe=stake.probe),
+        Service("settlement", settler.run, probe=settler.probe),
+    ]

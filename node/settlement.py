@@ -104,7 +104,9 @@ class Settler:
         rpc_url: str,
         provider: Wallet,
         interval_s: float,
+        sending: trio.Lock | None = None,
     ) -> None:
+        """`sending` is held while the wallet's next nonce is taken and used; share it with whoever else sends."""
         self._book = book
         self._content = content
         self._registry = registry
@@ -112,6 +114,7 @@ class Settler:
         self._rpc_url = rpc_url
         self._provider = provider
         self._interval_s = interval_s
+        self._sending = sending or trio.Lock()
         self._wake = trio.Event()
         self._problem: str | None = None
 
@@ -143,11 +146,12 @@ class Settler:
         """Finish what was begun, else send one settlement. Returns whether there may be more to do."""
         for root in self._book.unpublished_settlements():
             await self._publish_bodies(rpc, root)
-        sent = self._book.unfinished_settlement() or await self._begin(rpc)
-        if sent is None:
-            return False
-        if not self._in_ledger(sent.root):
-            await self._send(rpc, sent)
+        async with self._sending:
+            sent = self._book.unfinished_settlement() or await self._begin(rpc)
+            if sent is None:
+                return False
+            if not self._in_ledger(sent.root):
+                await self._send(rpc, sent)
         if not self._in_ledger(sent.root):
             return False  # its transaction waits in a pool; the next round looks again
         await trio.to_thread.run_sync(self._book.finish_settlement, sent.root)
@@ -196,7 +200,8 @@ class Settler:
         assert listed is not None, "the list is kept before the settlement is sent"
         for bodies in _parts([self._content.get_named(digest) or b"" for digest in decode_receipt_list(listed)]):
             commitment = await self._publish(msgspec.msgpack.encode(bodies))
-            await self._provider.send(rpc, datanet_registry(), "announceContent", root, commitment)
+            async with self._sending:
+                await self._provider.send(rpc, datanet_registry(), "announceContent", root, commitment)
         await trio.to_thread.run_sync(self._book.mark_published, root)
 
 

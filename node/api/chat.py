@@ -21,7 +21,7 @@ from openledger.kernels.engine.messages import Sampling
 from openledger.kernels.model.tokenizer import PromptError
 from openledger.node.api.errors import ApiError, answering
 from openledger.node.catalog import Catalog, ReleaseNotReady, ServedRelease, UnknownRelease
-from openledger.node.http import Request, Response, Router, StreamingResponse
+from openledger.node.http import Request, Response, Router, StreamingResponse, require_modest_json
 from openledger.node.inference import Answered, Delta, Inference, InferenceFailed, Prepared, citations
 from openledger.node.payments import PAYMENT_HEADER, PaymentRequired, Payments, SignedVoucher, parse_voucher
 from openledger.node.receipts import StaleChannel
@@ -96,8 +96,9 @@ def parse_request(
 ) -> tuple[_ChatBody, ServedRelease, ChatRequest]:
     """The call in a request's body. Raises ApiError naming the parameter that is wrong."""
     try:
+        require_modest_json(raw)
         body = msgspec.json.decode(raw, type=_ChatBody)
-    except msgspec.MsgspecError as error:
+    except (ValueError, msgspec.MsgspecError) as error:
         raise ApiError(400, "bad_request", f"the request is not a chat completion: {error}") from error
     if not 0 < len(body.messages) <= MAX_MESSAGES:
         raise ApiError(400, "bad_parameter", f"messages must have 1 to {MAX_MESSAGES} entries")
