@@ -1,0 +1,1 @@
+"""Datanets as a node keeps them: documents taken in, published, followed from the chain, and indexed."""
