@@ -17,6 +17,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.exceptions import RateLimitError
 from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStoreError
 
 from openledger.evm_ext.payload import ExecutionPayload
 from openledger.p2p.backend import PeerBackend
@@ -181,6 +182,14 @@ class PeerClient:
     def __init__(self, host: Any, chain_id: int) -> None:
         self._host = host
         self._chain_id = chain_id
+
+    def speaks_our_protocols(self, peer: ID) -> bool:
+        """Whether the peer may answer more than `payload`: an op-node has told by identify that it does not."""
+        try:
+            known = self._host.get_peerstore().get_protocols(peer)
+        except PeerStoreError:
+            return True
+        return not known or STATUS in known
 
     async def payload(self, peer: ID, number: int) -> ExecutionPayload | None:
         """The peer's canonical block with that number, or None. Its hash is not checked."""

@@ -151,7 +151,7 @@ class P2PService:
                 await trio.to_thread.run_sync(_check_hash, payload)
             return payload
 
-        return await self._ask_each(ask)
+        return await self._ask_each(self._asked(), ask)
 
     async def fetch_content(self, digest: bytes, check: Callable[[bytes], bool] | None = None) -> bytes | None:
         """The object with that hash from any peer, or None when nobody has it.
@@ -166,7 +166,7 @@ class P2PService:
                 raise InvalidAnswer(f"other bytes than those of object {digest.hex()}")
             return data
 
-        return await self._ask_each(ask)
+        return await self._ask_each(self._speaking(), ask)
 
     def peers(self) -> list[PeerInformation]:
         """The peers connected now."""
@@ -265,7 +265,7 @@ class P2PService:
             self._statuses[peer] = status
 
         async with trio.open_nursery() as nursery:
-            for peer in self._asked():
+            for peer in self._speaking():
                 nursery.start_soon(update, peer)
 
     async def _target(self) -> Target | None:
@@ -324,8 +324,10 @@ class P2PService:
     def _asked(self) -> list[ID]:
         return [peer for peer in connected_peers(self._host) if not self._scores.is_banned(str(peer))]
 
-    async def _ask_each(self, ask: Callable[[ID], Awaitable[Found | None]]) -> Found | None:
-        peers = self._asked()
+    def _speaking(self) -> list[ID]:
+        return [peer for peer in self._asked() if self._client.speaks_our_protocols(peer)]
+
+    async def _ask_each(self, peers: list[ID], ask: Callable[[ID], Awaitable[Found | None]]) -> Found | None:
         random.shuffle(peers)
         for peer in peers:
             try:
