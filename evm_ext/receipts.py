@@ -68,6 +68,10 @@ class Receipt:
 
     def encode(self) -> bytes:
         """The consensus encoding: the bare list for type 0, else type || list."""
+        return self._encoded
+
+    @cached_property
+    def _encoded(self) -> bytes:
         fields = [
             encode_uint(self.status),
             encode_uint(self.cumulative_gas_used),

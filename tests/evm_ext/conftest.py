@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -185,6 +186,106 @@ class StockChain:
         self.chain.import_block(rlp.decode(block.encode(), PragueBlock))
 
 
+def random_program(chance: random.Random, addresses: list[bytes]) -> bytes:
+    """Mostly sensible stack use, storage, memory, calls and creations, and sometimes nonsense."""
+    code = bytearray()
+
+    def push(value: int) -> None:
+        size = max(1, (value.bit_length() + 7) // 8)
+        code.append(0x5F + size)
+        code.extend(value.to_bytes(size, "big"))
+
+    for _ in range(chance.randrange(3, 30)):
+        kind = chance.randrange(12)
+        if kind == 0:
+            push(chance.randrange(3))
+            push(chance.randrange(5))
+            code.append(0x55)
+        elif kind == 1:
+            push(chance.randrange(5))
+            code.append(0x54)
+        elif kind == 2:
+            push(chance.randrange(2**64))
+            push(chance.randrange(200))
+            code.append(chance.choice((0x52, 0x53)))
+        elif kind in (3, 4):
+            opcode = chance.choice((0xF1, 0xF2, 0xF4, 0xFA))
+            for value in (
+                chance.randrange(64),
+                chance.randrange(64),
+                chance.randrange(64),
+                chance.randrange(64),
+            ):
+                push(value)
+            if opcode in (0xF1, 0xF2):
+                push(chance.choice((0, 0, 1)))
+            push(
+                int.from_bytes(
+                    chance.choice([*addresses, *(bytes(19) + bytes([n]) for n in (1, 2, 3, 4, 5, 9))]), "big"
+                )
+            )
+            push(chance.randrange(60_000))
+            code.append(opcode)
+        elif kind == 5:
+            push(chance.randrange(64))
+            push(chance.randrange(64))
+            code.append(chance.choice((0x20, 0xA0)))
+        elif kind == 6:
+            if chance.random() < 0.5:
+                push(chance.randrange(4))
+                tail = 0xF5
+            else:
+                tail = 0xF0
+            push(chance.randrange(40))
+            push(chance.randrange(40))
+            push(chance.choice((0, 0, 1)))
+            code.append(tail)
+        elif kind == 7:
+            push(chance.randrange(2**16))
+            push(chance.randrange(2**16))
+            code.append(chance.choice((0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0A, 0x10, 0x16, 0x1B, 0x1C, 0x0B)))
+        elif kind == 8:
+            code.append(
+                chance.choice(
+                    (
+                        0x30,
+                        0x32,
+                        0x33,
+                        0x34,
+                        0x36,
+                        0x3A,
+                        0x3D,
+                        0x41,
+                        0x42,
+                        0x43,
+                        0x44,
+                        0x45,
+                        0x47,
+                        0x48,
+                        0x4A,
+                        0x58,
+                        0x59,
+                        0x5A,
+                    )
+                )
+            )
+        elif kind == 9:
+            push(int.from_bytes(chance.choice(addresses), "big"))
+            code.append(chance.choice((0x31, 0x3B, 0x3F)))
+        elif kind == 10:
+            push(chance.randrange(3))
+            push(chance.randrange(3))
+            code.append(0x5D)
+            push(chance.randrange(3))
+            code.append(0x5C)
+        elif chance.random() < 0.2:
+            code.append(chance.randrange(256))
+    push(chance.randrange(40))
+    push(chance.randrange(18, 40))  # above the precompiles: pyrevm takes those of BLS12-381 for cold accounts
+    code.append(chance.choice((0xF3, 0xF3, 0xFD, 0x00, 0xFF)))
+    return bytes(code)
+
+
 @pytest.fixture
 def tools() -> SimpleNamespace:
     """The functions and constants above, for tests that cannot import this file."""
@@ -201,6 +302,7 @@ def tools() -> SimpleNamespace:
         l1_info=l1_info,
         l1_info_transaction=lambda **fields: transaction_from_deposit(l1_info(**fields)),
         StockChain=StockChain,
+        random_program=random_program,
     )
 
 

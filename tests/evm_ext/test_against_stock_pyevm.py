@@ -6,7 +6,11 @@ import random
 
 import pytest
 
+from openledger.evm_ext import Withdrawal
+from openledger.evm_ext.errors import SystemContractFailed
+from openledger.evm_ext.processing import DEPOSIT_CONTRACT, DEPOSIT_EVENT_TOPIC
 from openledger.evm_ext.transactions import sign_authorization
+from openledger.genesis import predeploys
 from openledger.genesis.genesis import GenesisAccount
 from openledger.genesis.hashing import keccak256
 
@@ -185,7 +189,7 @@ def test_random_programs_calling_each_other(tools, open_chain, seed):
     genesis = tools.ethereum_genesis(
         {
             address: GenesisAccount(
-                code=_random_program(chance, addresses),
+                code=tools.random_program(chance, addresses),
                 balance=chance.choice((0, 10**6)),
                 nonce=1,
                 storage={slot: chance.randrange(1, 9) for slot in range(4)},
@@ -201,7 +205,7 @@ def test_random_programs_calling_each_other(tools, open_chain, seed):
         for _ in range(12):
             key = chance.randrange(8)
             target = chance.choice([*addresses, None])
-            data = _random_program(chance, addresses) if target is None else chance.randbytes(chance.randrange(70))
+            data = tools.random_program(chance, addresses) if target is None else chance.randbytes(chance.randrange(70))
             transactions.append(
                 tools.signed(key, 1337, nonces[key], target, gas=400_000, data=data, value=chance.choice((0, 0, 3)))
             )
@@ -211,101 +215,91 @@ def test_random_programs_calling_each_other(tools, open_chain, seed):
         assert stock.head_hash == block.hash
 
 
-def _random_program(chance: random.Random, addresses: list[bytes]) -> bytes:
-    """Mostly sensible stack use, storage, memory, calls and creations, and sometimes nonsense."""
-    code = bytearray()
+def test_withdrawal_and_consolidation_requests(pair, tools):
+    """Requests made to the EIP-7002 and EIP-7251 contracts end in the header's requests hash."""
+    _, both = pair
+    quiet, _ = both()
+    withdrawal = tools.signed(
+        0, 1337, 0, predeploys.WITHDRAWAL_REQUESTS, data=b"\x01" * 48 + (7).to_bytes(8, "big"), value=1
+    )
+    consolidation = tools.signed(
+        1, 1337, 0, predeploys.CONSOLIDATION_REQUESTS, data=b"\x01" * 48 + b"\x02" * 48, value=1
+    )
+    busy, receipts = both(withdrawal, consolidation)
+    assert [receipt.status for receipt in receipts] == [1, 1]
+    assert busy.header.requests_hash != quiet.header.requests_hash
+    again, _ = both()
+    assert again.header.requests_hash == quiet.header.requests_hash
 
-    def push(value: int) -> None:
-        size = max(1, (value.bit_length() + 7) // 8)
-        code.append(0x5F + size)
-        code.extend(value.to_bytes(size, "big"))
 
-    for _ in range(chance.randrange(3, 30)):
-        kind = chance.randrange(12)
-        if kind == 0:
-            push(chance.randrange(3))
-            push(chance.randrange(5))
-            code.append(0x55)
-        elif kind == 1:
-            push(chance.randrange(5))
-            code.append(0x54)
-        elif kind == 2:
-            push(chance.randrange(2**64))
-            push(chance.randrange(200))
-            code.append(chance.choice((0x52, 0x53)))
-        elif kind in (3, 4):
-            opcode = chance.choice((0xF1, 0xF2, 0xF4, 0xFA))
-            for value in (
-                chance.randrange(64),
-                chance.randrange(64),
-                chance.randrange(64),
-                chance.randrange(64),
-            ):
-                push(value)
-            if opcode in (0xF1, 0xF2):
-                push(chance.choice((0, 0, 1)))
-            push(
-                int.from_bytes(
-                    chance.choice([*addresses, *(bytes(19) + bytes([n]) for n in (1, 2, 3, 4, 5, 9))]), "big"
-                )
-            )
-            push(chance.randrange(60_000))
-            code.append(opcode)
-        elif kind == 5:
-            push(chance.randrange(64))
-            push(chance.randrange(64))
-            code.append(chance.choice((0x20, 0xA0)))
-        elif kind == 6:
-            if chance.random() < 0.5:
-                push(chance.randrange(4))
-                tail = 0xF5
-            else:
-                tail = 0xF0
-            push(chance.randrange(40))
-            push(chance.randrange(40))
-            push(chance.choice((0, 0, 1)))
-            code.append(tail)
-        elif kind == 7:
-            push(chance.randrange(2**16))
-            push(chance.randrange(2**16))
-            code.append(chance.choice((0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0A, 0x10, 0x16, 0x1B, 0x1C, 0x0B)))
-        elif kind == 8:
-            code.append(
-                chance.choice(
-                    (
-                        0x30,
-                        0x32,
-                        0x33,
-                        0x34,
-                        0x36,
-                        0x3A,
-                        0x3D,
-                        0x41,
-                        0x42,
-                        0x43,
-                        0x44,
-                        0x45,
-                        0x47,
-                        0x48,
-                        0x4A,
-                        0x58,
-                        0x59,
-                        0x5A,
-                    )
-                )
-            )
-        elif kind == 9:
-            push(int.from_bytes(chance.choice(addresses), "big"))
-            code.append(chance.choice((0x31, 0x3B, 0x3F)))
-        elif kind == 10:
-            push(chance.randrange(3))
-            push(chance.randrange(3))
-            code.append(0x5D)
-            push(chance.randrange(3))
-            code.append(0x5C)
-        elif chance.random() < 0.2:
-            code.append(chance.randrange(256))
-    push(chance.randrange(40))
-    push(chance.randrange(40))
-    code.append(chance.choice((0xF3, 0xF3, 0xFD, 0x00, 0xFF)))
-    return bytes(code)
+def test_deposit_requests(tools, open_chain):
+    """A deposit event of the beacon deposit contract ends in the requests hash (EIP-6110)."""
+    # Stands in for the deposit contract: logs its calldata with the event's topic.
+    code = bytes.fromhex(f"365f5f377f{DEPOSIT_EVENT_TOPIC.hex()}365fa100")
+    genesis = tools.ethereum_genesis({DEPOSIT_CONTRACT: GenesisAccount(nonce=1, code=code)})
+    ours, stock = open_chain(genesis), tools.StockChain(genesis)
+    fields = (b"\x01" * 48, b"\x02" * 32, b"\x03" * 8, b"\x04" * 96, b"\x05" * 8)
+    heads, tails, offset = b"", b"", 160
+    for field in fields:
+        padded = field + bytes(-len(field) % 32)
+        heads += offset.to_bytes(32, "big")
+        tails += len(field).to_bytes(32, "big") + padded
+        offset += 32 + len(padded)
+    block = tools.extend(ours, (tools.signed(0, 1337, 0, DEPOSIT_CONTRACT, data=heads + tails),))
+    stock.import_block(block)
+    assert stock.head_hash == block.hash
+    parent = ours.head()
+    broken = tools.signed(0, 1337, 1, DEPOSIT_CONTRACT, data=heads + tails + b"\x00")
+    with pytest.raises(SystemContractFailed):
+        ours.build(parent.hash, tools.attributes(parent, (broken.raw,)))
+
+
+def test_a_missing_request_contract_makes_blocks_invalid(tools, open_chain):
+    genesis = tools.ethereum_genesis()
+    alloc = {key: value for key, value in genesis.alloc.items() if key != predeploys.WITHDRAWAL_REQUESTS}
+    chain = open_chain(tools.ethereum_genesis(alloc=alloc))
+    with pytest.raises(SystemContractFailed, match="genesis alloc"):
+        tools.extend(chain)
+
+
+def test_withdrawals_of_validators_are_credited(tools, open_chain):
+    genesis = tools.ethereum_genesis()
+    ours, stock = open_chain(genesis), tools.StockChain(genesis)
+    block = tools.extend(ours, (), withdrawals=(Withdrawal(0, 5, b"\x77" * 20, 3), Withdrawal(1, 6, b"\x78" * 20, 0)))
+    stock.import_block(block)
+    assert stock.head_hash == block.hash
+    assert ours.state(block.hash).balance(b"\x77" * 20) == 3 * 10**9
+    assert not ours.state(block.hash).exists(b"\x78" * 20)
+
+
+def test_where_py_evm_is_wrong_the_specification_is_followed(tools, open_chain):
+    """EIP-7610, and a delegated account that creates contracts while it is the origin."""
+    factory = CONTRACTS["FACTORY"]
+    init = bytes.fromhex("60015f5360015ff3")
+    salted = keccak256(b"\xff" + factory + (1).to_bytes(32, "big") + keccak256(init))[12:]
+    chain = open_chain(
+        tools.ethereum_genesis(
+            {
+                factory: GenesisAccount(nonce=1, code=FACTORY),
+                salted: GenesisAccount(balance=1, storage={3: 3}),  # no code, no nonce, but storage
+            }
+        )
+    )
+    block = tools.extend(chain, (tools.signed(0, 1337, 0, factory, data=init, gas=500_000),))
+    state = chain.state(block.hash)
+    assert state.storage(factory, 0) == 0  # CREATE2 gave no address
+    assert state.code(salted) == b""
+    assert state.storage(salted, 3) == 3
+
+    # A contract made and destroyed in one transaction, by an origin whose code is the factory's.
+    delegate = sign_authorization(tools.KEYS[5], chain_id=1337, address=factory, nonce=1)
+    dies = bytes.fromhex("33ff")
+    block = tools.extend(
+        chain,
+        (tools.signed(5, 1337, 0, tools.ADDRESSES[5], data=dies, gas=500_000, type=4, authorization_list=(delegate,)),),
+    )
+    assert chain.receipts(block.hash)[0].status == 1
+    made = keccak256(b"\xff" + tools.ADDRESSES[5] + (1).to_bytes(32, "big") + keccak256(dies))[12:]
+    state = chain.state(block.hash)
+    assert state.storage(tools.ADDRESSES[5], 0) == int.from_bytes(made, "big")
+    assert not state.exists(made)

@@ -67,7 +67,7 @@ def genesis() -> Genesis:
 def test_kill_9_at_any_moment_leaves_a_whole_chain(tmp_path):
     chance = random.Random(5)
     acknowledged: dict[int, str] = {}
-    for _ in range(6):
+    for _ in range(4):
         child = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(_CHILD), str(tmp_path), str(Path(__file__).parent)],
             stdout=subprocess.PIPE,
@@ -86,7 +86,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_chain(tmp_path):
                 _, number, block_hash = line.split()
                 acknowledged[int(number)] = block_hash
         _check_whole(tmp_path, acknowledged)
-    assert len(acknowledged) >= 6
+    assert len(acknowledged) >= 4
 
 
 def _check_whole(path: Path, acknowledged: dict[int, str]) -> None:

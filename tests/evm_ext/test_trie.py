@@ -9,14 +9,13 @@ from openledger.evm_ext.encoding import encode_uint
 from openledger.evm_ext.trie import EMPTY_ROOT, Trie, ordered_root, root_of
 from openledger.genesis.hashing import keccak256
 
-# Short keys over few bytes make shared prefixes, values at branches and embedded nodes likely.
+# Keys of one length, as in state and storage (the library fails on keys that are prefixes of others), over few
+# bytes, so that shared prefixes, values in branches and embedded nodes are likely.
 _KEYS = st.one_of(
-    st.binary(min_size=1, max_size=3),
-    st.integers(0, 12).map(lambda number: keccak256(bytes([number]))),
-    st.lists(st.sampled_from([0x00, 0x01, 0x10, 0x11]), min_size=1, max_size=4).map(bytes),
+    st.lists(st.sampled_from([0x00, 0x01, 0x10, 0x11]), min_size=3, max_size=3).map(bytes),
+    st.binary(min_size=3, max_size=3),
 )
 _VALUES = st.one_of(st.binary(min_size=1, max_size=4), st.binary(min_size=30, max_size=40))
-_SHORT_KEYS = st.binary(min_size=2, max_size=2)
 _CHANGES = st.lists(st.tuples(_KEYS, st.one_of(st.none(), _VALUES)), max_size=30)
 
 
@@ -51,7 +50,7 @@ def test_batches_of_updates_and_deletions_give_the_library_s_root(batches):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.dictionaries(_SHORT_KEYS, _VALUES, min_size=1, max_size=20), _SHORT_KEYS)
+@given(st.dictionaries(_KEYS, _VALUES, min_size=1, max_size=20), _KEYS)
 def test_proofs_of_presence_and_absence_are_accepted_by_the_library(contents, asked):
     nodes: dict[bytes, bytes] = {}
     trie = Trie(nodes.get, EMPTY_ROOT)
