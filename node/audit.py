@@ -23,6 +23,7 @@ from openledger.evm_ext.proofs.settlement import (
     decode_settlement,
     encode_entries,
 )
+from openledger.evm_ext.proofs.split import token_price
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.client import AttributionClient
 from openledger.kernels.attribution.errors import AttributionError
@@ -32,7 +33,6 @@ from openledger.kernels.engine.messages import Verify
 from openledger.kernels.model.tokenizer import ModelTokenizer, PromptError
 from openledger.node.catalog import Catalog, ReleaseNotReady, ServedRelease, UnknownRelease
 from openledger.node.inference import prompt_tokens, stop_reason_of
-from openledger.node.pricing import fee
 from openledger.node.prompt import last_question, template_hash, with_passages
 from openledger.node.records import AnswerBody, InvalidRecord, decode_receipt_list, retrieval_root
 from openledger.node.registry import NotRegistered, Registry
@@ -82,6 +82,7 @@ class Auditor:
         self, sources: Sources, engine: EngineClient, attribution: AttributionClient, tokenizer: ModelTokenizer
     ) -> None:
         self._sources = sources
+        self._domain = ledger_domain(sources.chain_id)
         self._engine = engine
         self._attribution = attribution
         self._tokenizer = tokenizer
@@ -99,7 +100,7 @@ class Auditor:
             yield Finding("body", "false", str(error))
             return
         yield _finding(
-            "body", receipt.struct_hash == receipt_hash, "its hash is the receipt's", "it is another receipt's"
+            "body", receipt.hash(self._domain) == receipt_hash, "its hash is the receipt's", "it is another receipt's"
         )
         for finding in self._papers(body, receipt):
             yield finding
@@ -124,7 +125,7 @@ class Auditor:
             yield Finding("channel", "false", f"there is no channel 0x{receipt.channel_id.hex()}")
         else:
             try:
-                signer = receipt.recover(ledger_domain(self._sources.chain_id), body.signature)
+                signer = receipt.recover(self._domain, body.signature)
             except InvalidSignature as error:
                 yield Finding("signature", "false", str(error))
             else:
@@ -170,7 +171,7 @@ class Auditor:
         try:
             verified = await self._engine.verify(
                 Verify(
-                    request_id=f"audit-{receipt.struct_hash.hex()}",
+                    request_id=f"audit-{receipt.request_hash.hex()}",
                     prompt_tokens=prompt,
                     max_tokens=body.request.max_tokens,
                     output_tokens=body.output_tokens,
@@ -232,7 +233,9 @@ class Auditor:
             price_in, price_out = self._sources.registry_at(receipt.l2_block_hash).prices(receipt.release)
         except (NotRegistered, LookupError) as error:
             return Finding("fee", "false", str(error))
-        right = fee(len(body.prompt_tokens), len(body.output_tokens), price_in, price_out, self._sources.platform_bps)
+        right = token_price(
+            len(body.prompt_tokens), len(body.output_tokens), price_in, price_out, self._sources.platform_bps
+        )
         return _finding(
             "fee", receipt.fee == right, f"{right} micro-OPEN", f"{receipt.fee} instead of {right} micro-OPEN"
         )

@@ -21,6 +21,7 @@ import trio
 
 from openledger.evm_ext.proofs.receipt import Mode, Receipt, StopReason, Visibility, ledger_domain, tokens_hash
 from openledger.evm_ext.proofs.settlement import encode_entries
+from openledger.evm_ext.proofs.split import token_price
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.client import AttributionClient
 from openledger.kernels.attribution.messages import Attributed, Retrieval
@@ -31,7 +32,6 @@ from openledger.kernels.model.tokenizer import ModelTokenizer
 from openledger.node.catalog import ServedRelease
 from openledger.node.content import ContentStore
 from openledger.node.payments import Admission, Payments
-from openledger.node.pricing import fee
 from openledger.node.prompt import last_question, with_passages
 from openledger.node.receipts import BookedReceipt, ReceiptBook
 from openledger.node.records import AnswerBody, ChatRequest, Message, receipt_fields, retrieval_root
@@ -141,7 +141,7 @@ class Inference:
         return self._fee(release, prompt, request.max_tokens)
 
     def _fee(self, release: ServedRelease, prompt_tokens: int, output_tokens: int) -> int:
-        return fee(prompt_tokens, output_tokens, release.price_in, release.price_out, self._platform_bps)
+        return token_price(prompt_tokens, output_tokens, release.price_in, release.price_out, self._platform_bps)
 
     async def prepare(self, release: ServedRelease, request: ChatRequest) -> Prepared:
         """Search for passages and fix the prompt. Raises AttributionError, PromptError."""
@@ -224,7 +224,7 @@ class Inference:
             with trio.CancelScope(shield=True):
                 before = self._payments.owed_by(channel_id)
                 receipt = replace(receipt, cumulative_before=before, cumulative_after=before + owed)
-                receipt_hash = receipt.struct_hash
+                receipt_hash = receipt.hash(self._domain)
                 body = AnswerBody(
                     request=request,
                     prompt_tokens=prepared.prompt_tokens,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import msgspec
 import structlog
 
+from openledger.evm_ext.proofs.eip712 import Domain
 from openledger.evm_ext.proofs.merkle import StandardTree
+from openledger.evm_ext.proofs.receipt import ledger_domain
 from openledger.node.predeploy_contracts import datanet_registry, inference_ledger
 from openledger.node.records import AnswerBody, InvalidRecord, decode_receipt_list
 from openledger.node.rollup_node import RollupNode
@@ -19,10 +21,10 @@ log = structlog.get_logger(__name__)
 MAX_PUBLISHED_BYTES = 16 << 20
 
 
-def is_body_of(data: bytes, receipt_hash: bytes) -> bool:
+def is_body_of(data: bytes, receipt_hash: bytes, domain: Domain) -> bool:
     """Whether these bytes are the body of the receipt with that hash."""
     try:
-        return AnswerBody.decode(data).signed_receipt().struct_hash == receipt_hash
+        return AnswerBody.decode(data).signed_receipt().hash(domain) == receipt_hash
     except InvalidRecord:
         return False
 
@@ -40,13 +42,14 @@ class ReceiptSync:
 
     def __init__(self, node: RollupNode) -> None:
         self._node = node
+        self._domain = ledger_domain(node.chain.chain_id)
 
     async def body(self, receipt_hash: bytes) -> bool:
         """Make the body of a receipt available locally; False when nobody asked has it."""
         content = self._node.content
         if content.get_named(receipt_hash) is not None:
             return True
-        data = await self._node.p2p.fetch_content(receipt_hash, lambda d: is_body_of(d, receipt_hash))
+        data = await self._node.p2p.fetch_content(receipt_hash, lambda d: is_body_of(d, receipt_hash, self._domain))
         if data is None:
             return False
         content.put_named(receipt_hash, data)
@@ -84,7 +87,7 @@ class ReceiptSync:
                 continue
             for body in bodies:
                 try:
-                    digest = AnswerBody.decode(body).signed_receipt().struct_hash
+                    digest = AnswerBody.decode(body).signed_receipt().hash(self._domain)
                 except InvalidRecord:
                     continue
                 self._node.content.put_named(digest, body)

@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
-from hypothesis import given
-from hypothesis import strategies as st
 
 from openledger.evm_ext.proofs.eip712 import address_of
 from openledger.evm_ext.proofs.receipt import Voucher, ledger_domain
 from openledger.node.payments import PaymentRequired, Payments, SignedVoucher, parse_voucher
-from openledger.node.pricing import fee
 from openledger.node.receipts import BookedReceipt, ReceiptBook, SentSettlement, StaleChannel
 
 CHAIN = 161_299
@@ -156,15 +153,3 @@ def test_a_settlement_is_recorded_before_it_is_sent_and_can_be_taken_back(tmp_pa
     assert book.unpublished_settlements() == [b"\x09" * 32]
     book.mark_published(b"\x09" * 32)
     assert book.unpublished_settlements() == []
-
-
-@given(
-    st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 9_999)
-)
-def test_the_fee_leaves_at_least_the_price_after_the_platforms_part(
-    tokens_in: int, tokens_out: int, price_in: int, price_out: int, platform_bps: int
-) -> None:
-    amount = fee(tokens_in, tokens_out, price_in, price_out, platform_bps)
-    price_milli = tokens_in * price_in + tokens_out * price_out
-    assert amount * (10_000 - platform_bps) * 1000 >= price_milli * 10_000
-    assert (amount - 1) * (10_000 - platform_bps) * 1000 < price_milli * 10_000
