@@ -158,7 +158,7 @@ class FineTuneFinished(msgspec.Struct, tag=True, frozen=True):
     """The adapter is in `output`. `record` is the training record as JSON."""
 
     output: str
-    record: msgspec.Raw
+    record: bytes
 
 
 class FineTuneFailed(msgspec.Struct, tag=True, frozen=True):

@@ -172,7 +172,7 @@ class Trainer:
         check_adapter(self._output)
         record = self._record(examples, state, steps, device, half)
         write_folder(self._work / "record", lambda folder: _write_text(folder / RECORD, json.dumps(record, indent=1)))
-        return FineTuneFinished(str(self._output), msgspec.Raw(msgspec.json.encode(record)))
+        return FineTuneFinished(str(self._output), msgspec.json.encode(record))
 
     def _record(
         self,
@@ -219,7 +219,7 @@ class Trainer:
                 "threads": torch.get_num_threads(),
                 "precision": "bfloat16" if half else "float32",
                 "seconds": round(state.seconds, 1),
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
                 "transformers": transformers.__version__,
                 "peft": peft.__version__,
             },
@@ -232,7 +232,7 @@ class Trainer:
             data = (self._work / "record" / RECORD).read_bytes()
             record = json.loads(data)
             if record["identity"] == self._identity and record["adapter"] == file_hashes(self._output):
-                return FineTuneFinished(str(self._output), msgspec.Raw(msgspec.json.encode(record)))
+                return FineTuneFinished(str(self._output), msgspec.json.encode(record))
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return None
@@ -318,6 +318,7 @@ def _load_model(path: Path, job: FineTuneJob, device: str, half: bool) -> Any:
         model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise BaseModelMissing(f"transformers cannot load the base model {path}: {error}") from error
+    model.name_or_path = BASE_NAME  # else peft writes this machine's path into the adapter
     if half:
         model = model.to(torch.bfloat16)
     config = LoraConfig(
@@ -340,10 +341,9 @@ def _save_adapter(model: Any, folder: Path) -> None:
     from peft.utils import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    weights = get_peft_model_state_dict(model)
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file({n: t.detach().float().cpu().contiguous() for n, t in weights.items()}, folder / WEIGHTS)
     config = model.peft_config["default"]
-    config.base_model_name_or_path = BASE_NAME
     inference = config.inference_mode
     config.inference_mode = True
     config.save_pretrained(str(folder))

@@ -42,7 +42,7 @@ async def test_a_killed_job_continues_and_lowers_the_loss_of_a_peft_adapter(tmp_
     with trio.fail_after(250):
         with pytest.raises(FineTuneInterrupted, match="run the job again"):
             await run_finetune(job, kill_in_step_three)
-        assert not os.path.lexists(job.output)
+        assert not await trio.Path(job.output).exists()
         seen.clear()
         result = await run_finetune(job, seen.append)
         assert [e.step for e in seen if e.stage == "training"] == [3, 4, 5, 6]
