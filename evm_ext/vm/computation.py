@@ -2,7 +2,8 @@
 
 Mended: what belongs to a whole transaction is reset by depth, not by comparing sender and origin (with
 EIP-7702 an account can call while it is the origin); gas for creation code is part of the intrinsic gas;
-a computation can be stopped at a deadline; the loop looks opcodes up in a table.
+a computation can be stopped at a deadline; the loop looks opcodes up in a table, and jumps in an analysis that is
+made once per code.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import repeat
 from typing import Any
 
 from eth.exceptions import Halt, OutOfGas
+from eth.vm.code_stream import CodeStream
 from eth.vm.forks.prague.computation import PragueComputation
 from eth.vm.logic.invalid import InvalidOpcode
 
@@ -49,10 +51,46 @@ class _GasMeter:
         self.gas_refunded += amount
 
 
+@lru_cache(maxsize=512)
+def _push_data(code: bytes) -> bytes:
+    """1 at every position that is data of a PUSH, 0 elsewhere."""
+    marks = bytearray(len(code) + 32)
+    position = 0
+    length = len(code)
+    while position < length:
+        size = code[position] - 0x5F
+        if 0 < size <= 32:
+            marks[position + 1 : position + 1 + size] = b"\x01" * size
+            position += size
+        position += 1
+    return bytes(marks[:length])
+
+
+class _CodeStream(CodeStream):  # type: ignore[misc]
+    """py-evm's code stream whose jump checks are looked up: code is analysed once, not once per call."""
+
+    __slots__ = ("_analysis",)
+
+    def __init__(self, code: bytes) -> None:
+        super().__init__(code)
+        self._analysis: bytes | None = None
+
+    def is_valid_opcode(self, position: int) -> bool:
+        if position >= self._length_cache:
+            return False
+        if self._analysis is None:
+            self._analysis = _push_data(self._raw_code_bytes)
+        return not self._analysis[position]
+
+
 class Computation(PragueComputation):  # type: ignore[misc]
     """One message call or creation under Prague rules."""
 
     _opcode_table = tuple(PragueComputation.opcodes.get(value) or InvalidOpcode(value) for value in range(256))
+
+    def __init__(self, state: Any, message: Any, transaction_context: Any) -> None:
+        super().__init__(state, message, transaction_context)
+        self.code = _CodeStream(message.code)
 
     def _configure_gas_meter(self) -> _GasMeter:
         return _GasMeter(self.msg.gas)
