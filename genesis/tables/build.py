@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 
 STEPS = 4096
 POSITIONS = 8192
