@@ -21,12 +21,14 @@ from eth.vm.logic.invalid import InvalidOpcode
 
 from openledger.evm_ext.errors import CallTimeout
 from openledger.evm_ext.precompiles.p256 import p256_verify
+from openledger.evm_ext.vm.stack_opcodes import stack_opcodes
 from openledger.genesis import predeploys
 from openledger.genesis.parameters import ForkSchedule
 
 Precompile = Callable[[Any], Any]
 
 _STEPS_BETWEEN_CLOCK_LOOKS = 2048
+_STACK_OPCODES = stack_opcodes()
 
 
 class _GasMeter:
@@ -86,7 +88,10 @@ class _CodeStream(CodeStream):  # type: ignore[misc]
 class Computation(PragueComputation):  # type: ignore[misc]
     """One message call or creation under Prague rules."""
 
-    _opcode_table = tuple(PragueComputation.opcodes.get(value) or InvalidOpcode(value) for value in range(256))
+    _opcode_table = tuple(
+        _STACK_OPCODES.get(value) or PragueComputation.opcodes.get(value) or InvalidOpcode(value)
+        for value in range(256)
+    )
 
     def __init__(self, state: Any, message: Any, transaction_context: Any) -> None:
         super().__init__(state, message, transaction_context)
