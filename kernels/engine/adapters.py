@@ -282,7 +282,7 @@ def _module(
         raise AdapterRefused(f"{where} has rank {rank}, {CONFIG_FILE} says {declared}")
     alpha = float(_pattern(settings, "alpha_pattern", name, settings["lora_alpha"]))
     scale = alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank
-    if not np.isfinite(np.float32(scale)):
+    if not abs(scale) <= float(np.finfo(np.float32).max):
         raise AdapterRefused(f"{where} has the scale {scale}, which is not finite")
     return ModuleEntry(part["A"], part["B"], scale)
 

@@ -225,9 +225,7 @@ def test_keys_values_and_attention_are_their_definition(backend: str) -> None:
         for head in range(heads):
             kv = head // (heads // kv_heads)
             qi, qs = scalar_q16(scalar_rotate(parts[head], t))
-            scores = [
-                r(r(r(r(float(sum(map(int.__mul__, qi, k)))) * qs) * ks) * factor) for k, ks in keys[kv]
-            ]
+            scores = [r(r(r(r(float(sum(map(int.__mul__, qi, k)))) * qs) * ks) * factor) for k, ks in keys[kv]]
             m = max(scores)
             d = [round(min(r(r(m - s) * 4096), 55296.0)) for s in scores]
             p = [(int(EXP_ENTRIES[i]) + 2048) >> 12 for i in d]
