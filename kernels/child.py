@@ -63,9 +63,7 @@ async def open_child(
         raise
     finally:
         theirs.close()
-    channel: FrameChannel[Any] = FrameChannel(
-        trio.SocketStream(trio.socket.from_stdlib_socket(ours)), accepts, limit
-    )
+    channel: FrameChannel[Any] = FrameChannel(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), accepts, limit)
     try:
         yield Child(process, channel)
     finally:

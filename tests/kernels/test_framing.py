@@ -48,9 +48,7 @@ def test_a_frame_above_the_limit_is_refused_from_its_length_alone() -> None:
         encode_frame(Ping(1, bytes(200)), limit=100)
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"\xc1", encode_frame(Pong(1))[4:], msgspec.msgpack.encode({"type": "X"})]
-)
+@pytest.mark.parametrize("body", [b"", b"\xc1", encode_frame(Pong(1))[4:], msgspec.msgpack.encode({"type": "X"})])
 def test_what_is_not_a_message_of_the_channel_is_an_error(body: bytes) -> None:
     parser: FrameParser[Ping] = FrameParser(Ping)
     parser.feed(len(body).to_bytes(4, "big") + body)
