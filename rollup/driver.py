@@ -123,7 +123,6 @@ class Driver:
             self._until_l1_heads = L1_HEADS_EVERY
             await self._follow_l1_heads()
         if outcome is Progress.AT_TIP:
-            await self._check_unsafe_origin()
             self.caught_up.set()
         return outcome
 
@@ -137,6 +136,7 @@ class Driver:
         async with self.engine.lock:
             start = await find_sync_start(self.engine, self._l1)
             heads = self.engine.heads()
+            self.status.head_l1 = None
             if start.unsafe.hash != heads.unsafe.hash:
                 log.warning(
                     "unsafe head moves back: L1 dropped the origin of later blocks",
@@ -205,10 +205,14 @@ class Driver:
         return block.header
 
     async def _follow_l1_heads(self) -> None:
+        """Look at L1's own heads, which move only when its newest block does."""
         status = self.status
-        status.head_l1 = await self._l1.header_by_label("latest")
-        status.safe_l1 = await self._l1.header_by_label("safe")
-        status.finalized_l1 = await self._l1.header_by_label("finalized")
+        latest = await self._l1.header_by_label("latest")
+        if status.head_l1 is None or status.finalized_l1 is None or status.head_l1.hash != latest.hash:
+            await self._check_unsafe_origin()
+            status.safe_l1 = await self._l1.header_by_label("safe")
+            status.finalized_l1 = await self._l1.header_by_label("finalized")
+            status.head_l1 = latest
         final = self._finality.finalized(status.finalized_l1.number)
         async with self.engine.lock:
             if final is not None and final.number > self.engine.chain.head("finalized").number:
