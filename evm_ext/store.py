@@ -58,7 +58,11 @@ class Store:
             if "lock" in str(error).lower():
                 raise DatabaseLocked(f"the database in {path} is in use by another process: stop it") from error
             raise DatabaseCorrupt(f"the database in {path} cannot be opened: {error}") from error
-        version = self._db.get(b"mversion")
+        try:
+            version = self._get(b"mversion")
+        except DatabaseCorrupt:
+            self._db.close()
+            raise
         if version is None:
             self._db.put(b"mversion", FORMAT_VERSION)
         elif version != FORMAT_VERSION:
@@ -70,15 +74,20 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
+    def _get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._db.get(key)
+        except plyvel.Error as error:
+            raise DatabaseCorrupt(f"the database in {self.path} cannot be read: {error}") from error
+        return value
+
     # --- state --------------------------------------------------------------------------------------
 
     def node(self, node_hash: bytes) -> bytes | None:
-        value: bytes | None = self._db.get(b"n" + node_hash)
-        return value
+        return self._get(b"n" + node_hash)
 
     def code(self, code_hash: bytes) -> bytes | None:
-        value: bytes | None = self._db.get(b"c" + code_hash)
-        return value
+        return self._get(b"c" + code_hash)
 
     # --- blocks -------------------------------------------------------------------------------------
 
@@ -95,10 +104,10 @@ class Store:
             batch.put(b"h" + block_hash, block.header.encode())
 
     def has_block(self, block_hash: bytes) -> bool:
-        return self._db.get(b"h" + block_hash) is not None
+        return self._get(b"h" + block_hash) is not None
 
     def header(self, block_hash: bytes) -> Header | None:
-        raw = self._db.get(b"h" + block_hash)
+        raw = self._get(b"h" + block_hash)
         try:
             return None if raw is None else Header.decode(raw)
         except UndecodableBlock as error:
@@ -108,7 +117,7 @@ class Store:
         header = self.header(block_hash)
         if header is None:
             return None
-        body = self._db.get(b"b" + block_hash)
+        body = self._get(b"b" + block_hash)
         if body is None:
             raise DatabaseCorrupt(f"body of block 0x{block_hash.hex()} is missing")
         try:
@@ -117,7 +126,7 @@ class Store:
             raise DatabaseCorrupt(f"body of block 0x{block_hash.hex()} is damaged: {error}") from error
 
     def receipts(self, block_hash: bytes) -> tuple[Receipt, ...] | None:
-        raw = self._db.get(b"r" + block_hash)
+        raw = self._get(b"r" + block_hash)
         try:
             return None if raw is None else decode_stored(raw)
         except UndecodableReceipt as error:
@@ -128,16 +137,14 @@ class Store:
     def canonical_hash(self, number: int) -> bytes | None:
         if not 0 <= number < 1 << 64:
             return None
-        value: bytes | None = self._db.get(b"i" + number.to_bytes(8, "big"))
-        return value
+        return self._get(b"i" + number.to_bytes(8, "big"))
 
     def transaction_location(self, tx_hash: bytes) -> tuple[bytes, int] | None:
-        value = self._db.get(b"t" + tx_hash)
+        value = self._get(b"t" + tx_hash)
         return None if value is None else (value[:32], int.from_bytes(value[32:], "big"))
 
     def head(self, label: str) -> bytes | None:
-        value: bytes | None = self._db.get(b"H" + label.encode())
-        return value
+        return self._get(b"H" + label.encode())
 
     def put_heads(
         self, heads: Mapping[str, bytes], added: list[Block], removed: list[Block], *, sync: bool = True
@@ -160,8 +167,7 @@ class Store:
     # --- which chain this is ----------------------------------------------------------------------------
 
     def genesis_hash(self) -> bytes | None:
-        value: bytes | None = self._db.get(b"mgenesis")
-        return value
+        return self._get(b"mgenesis")
 
     def put_genesis(self, block: Block, changes: StateChanges) -> None:
         """Block 0, its state and all heads on it, in one batch."""

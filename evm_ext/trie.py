@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from openledger.evm_ext import encoding
 from openledger.evm_ext.encoding import EMPTY_STRING, encode_bytes, encode_sequence, encode_uint
+from openledger.evm_ext.errors import DatabaseCorrupt
 from openledger.genesis.hashing import keccak256
 
 EMPTY_ROOT = keccak256(EMPTY_STRING)
@@ -20,7 +21,7 @@ NodeSource: TypeAlias = Callable[[bytes], "bytes | None"]
 """Gives the encoding of the node with a hash, None if it is not stored."""
 
 
-class MissingTrieNode(Exception):
+class MissingTrieNode(DatabaseCorrupt):
     """A node that the trie refers to is not stored: the database lacks part of this state."""
 
     def __init__(self, node_hash: bytes) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+import plyvel
 import pytest
 import rlp
 from trie import HexaryTrie
 
 from openledger.evm_ext import Chain, HeadChange, block_from_payload, payload_from_block
 from openledger.evm_ext.errors import (
+    DatabaseCorrupt,
     DatabaseLocked,
     GenesisInvalid,
     GenesisMismatch,
@@ -138,6 +140,31 @@ def test_a_folder_of_another_chain_is_refused(tools, chain, tmp_path):
 def test_a_folder_in_use_is_refused(tools, chain, tmp_path):
     with pytest.raises(DatabaseLocked):
         Chain.open(tmp_path / "chain", tools.op_genesis(CONTRACTS))
+
+
+@pytest.mark.parametrize("damage", ["manifest", "current", "version", "tables"])
+def test_a_damaged_folder_is_named_as_such(tools, chain, tmp_path, damage):
+    for _ in range(3):
+        tools.extend(chain)
+    chain.close()
+    folder = tmp_path / "chain"
+    if damage == "manifest":
+        for file in folder.glob("MANIFEST-*"):
+            file.write_bytes(b"nonsense" * 10)
+    elif damage == "current":
+        (folder / "CURRENT").write_bytes(b"MANIFEST-999999\n")
+    elif damage == "version":
+        database = plyvel.DB(str(folder))
+        database.put(b"mversion", b"99")
+        database.close()
+    else:
+        database = plyvel.DB(str(folder))
+        database.compact_range()
+        database.close()
+        for file in folder.glob("*.ldb"):
+            file.write_bytes(b"\xff" * file.stat().st_size)
+    with pytest.raises(DatabaseCorrupt, match=str(folder)):
+        Chain.open(folder, tools.op_genesis(CONTRACTS))
 
 
 def test_a_genesis_nothing_can_follow_is_refused(tools, tmp_path):
