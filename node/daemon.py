@@ -23,6 +23,7 @@ from openledger.node.api.health import HealthApi
 from openledger.node.config import Config
 from openledger.node.embedded import embedded_da, embedded_l1
 from openledger.node.errors import StartupError
+from openledger.node.folder_lock import locked_folder
 from openledger.node.http import AccessPolicy, HttpLimits, Router
 from openledger.node.listening import http_service
 from openledger.node.network import Network, open_or_create_network, read_network
@@ -65,8 +66,9 @@ async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None
     `on_ready` is called once every service has started. Raises StartupError.
     """
     _check_endpoints(config)
-    network = network_of(config)
     async with AsyncExitStack() as stack:
+        stack.enter_context(locked_folder(config.folder))
+        network = network_of(config)
         services: list[Service] = []
         if config.role == "dev":
             services += await stack.enter_async_context(embedded_da(config, network))

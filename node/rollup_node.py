@@ -44,6 +44,7 @@ from openledger.p2p.service import P2PConfig, P2PService
 from openledger.rollup.batcher import Batcher
 from openledger.rollup.config import RollupConfig
 from openledger.rollup.da.client import DAClient, open_da_client
+from openledger.rollup.da.worker import open_blob_worker
 from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
 from openledger.rollup.l1.client import L1Client
@@ -136,7 +137,9 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
         stack.callback(pool.close)
         content = ContentStore(config.folder / "content")
         l1 = await stack.enter_async_context(L1Client(endpoints.l1_rpc))
-        da = await stack.enter_async_context(open_da_client(endpoints.da))
+        # With the worker a payload is held against its certificate's commitment before it is believed.
+        worker = await stack.enter_async_context(open_blob_worker(development=preset.development))
+        da = await stack.enter_async_context(open_da_client(endpoints.da, worker=worker))
 
         engine = Engine(chain, rollup_config)
         driver = Driver(engine, l1, da)

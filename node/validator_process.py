@@ -57,6 +57,7 @@ def command(config: Config, peers: list[str]) -> list[str]:
     line = [sys.executable, "-P", "-m", "openledger.node.cli.main", "node"]
     for flag, value in flags.items():
         line += [flag, value]
+    line.append("--serving" if config.serving else "--no-serving")
     for peer in peers:
         line += ["--peer", peer]
     return line

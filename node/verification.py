@@ -17,6 +17,7 @@ from openledger.node.network import Network
 from openledger.node.rollup_node import open_chain, rollup_config_of
 from openledger.node.rpc_client import RpcClient
 from openledger.rollup.da.client import DAError, open_da_client
+from openledger.rollup.da.worker import open_blob_worker
 from openledger.rollup.derivation.pipeline import Progress
 from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
@@ -57,7 +58,12 @@ async def verify_blocks(
     config = await trio.to_thread.run_sync(rollup_config_of, network)
     chain = await trio.to_thread.run_sync(open_chain, where / "chain", genesis)
     try:
-        async with L1Client(l1_rpc_url) as l1, open_da_client(da_url) as da, RpcClient(rpc_url) as rpc:
+        async with (
+            L1Client(l1_rpc_url) as l1,
+            open_blob_worker(development=network.preset.development) as worker,
+            open_da_client(da_url, worker=worker) as da,
+            RpcClient(rpc_url) as rpc,
+        ):
             driver = Driver(Engine(chain, config), l1, da)
             try:
                 while last is None or chain.head("safe").number < last:

@@ -93,7 +93,7 @@ class Wallet:
                 "type": 2,
                 "chainId": int(await rpc.call("eth_chainId"), 16),
                 "nonce": nonce,
-                "to": call["to"],
+                "to": to,
                 "data": call["data"],
                 "value": value_wei,
                 "gas": estimate * (100 + GAS_MARGIN_PERCENT) // 100,

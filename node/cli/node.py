@@ -18,6 +18,9 @@ def node(
     da_url: Annotated[str | None, typer.Option(help="EigenDA proxy.")] = None,
     sequencer_rpc_url: Annotated[str | None, typer.Option(help="Where to send transactions on to.")] = None,
     peer: Annotated[list[str] | None, typer.Option(help="Multiaddress of a peer; may be given several times.")] = None,
+    serving: Annotated[
+        bool | None, typer.Option(help="Run the inference engine: to answer as a provider, to check as any other.")
+    ] = None,
     port_offset: PortOffset = None,
     host: Host = None,
     log_level: LogLevel = None,
@@ -45,6 +48,7 @@ def node(
         da_url=da_url,
         sequencer_rpc_url=sequencer_rpc_url,
         peers=tuple(peer) if peer else None,
+        serving=serving,
         port_offset=port_offset,
         host=host,
         log_level=log_level,
