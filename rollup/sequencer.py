@@ -1,5 +1,6 @@
 """Builds a block every block time, on the newest L1 origin that the rules allow (derivation.md; op-node's origin selection)."""
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -8,7 +9,7 @@ import trio
 
 from openledger.evm_ext.block import Header, payload_from_block
 from openledger.evm_ext.errors import ExecutionError
-from openledger.evm_ext.payload import ExecutionPayload
+from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes
 from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.transactions import Transaction
 from openledger.rollup.blocks import L2BlockRef
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 BlockCallback = Callable[[ExecutionPayload], Awaitable[None]]
 
 RETRY_S = 0.5
+L1_PATIENCE_S = 1.0
 
 
 class Sequencer:
@@ -49,6 +51,8 @@ class Sequencer:
         self._l1 = l1
         self._confirmations = l1_confirmations
         self._build_time_s = build_time_s
+        # While catching up many L2 blocks see the same next L1 block.
+        self._following: Header | None = None
         self._builder = AttributesBuilder(engine.config, l1)
         self._clock = clock or WallClock()
 
@@ -96,15 +100,12 @@ class Sequencer:
         timestamp = head.timestamp + engine.config.block_time
         if timestamp > now:
             return None
-        origin = await self._origin_after(head, timestamp)
-        # Past the drift only empty blocks are valid, until the next origin's time is reached.
-        no_tx_pool = timestamp > origin.timestamp + engine.config.max_sequencer_drift
-        attributes = await self._builder.build(head, engine.system_config(head), origin, no_tx_pool=no_tx_pool)
+        attributes = await self._attributes(head, timestamp)
         async with engine.lock:
             parent = engine.chain.head("unsafe")
             if parent.hash != head.hash:
                 return None
-            block = await engine.build(head.hash, attributes, () if no_tx_pool else self._candidates(parent))
+            block = await engine.build(head.hash, attributes, () if attributes.no_tx_pool else self._candidates(parent))
             await engine.set_heads(unsafe=block.hash)
         payload = payload_from_block(block)
         for callback in self.on_block:
@@ -120,23 +121,42 @@ class Sequencer:
                 return
             yield transaction
 
-    async def _origin_after(self, head: L2BlockRef, timestamp: int) -> Header:
+    async def _attributes(self, head: L2BlockRef, timestamp: int) -> PayloadAttributes:
+        """Attributes on the next L1 origin if its time has come and L1 tells all about it, else on the current one."""
         current = await self._l1.header_by_hash(head.l1_origin.hash)
         must_move = timestamp > current.timestamp + self._engine.config.max_sequencer_drift
         try:
-            following = await self._l1.header_by_number(current.number + 1)
-            if following is not None and self._confirmations and not must_move:
-                deep = await self._l1.header_by_number(following.number + self._confirmations)
-                following = following if deep is not None else None
-        except L1Unavailable:
+            # An L1 that hangs must not hold up a block that can do without it.
+            with trio.fail_after(math.inf if must_move else L1_PATIENCE_S):
+                following = await self._next_origin(current, timestamp, must_move)
+                if following is not None and following.timestamp <= timestamp:
+                    return await self._build_attributes(head, timestamp, following)
+        except (L1Unavailable, trio.TooSlowError) as error:
             if must_move:
                 raise
-            return current
-        if following is None:
-            if must_move:
+            log.debug("staying on the L1 origin", number=current.number, reason=str(error))
+        else:
+            if following is None and must_move:
                 raise L1Unavailable(
                     f"L2 block {head.number + 1} is more than {self._engine.config.max_sequencer_drift} s ahead of L1 "
                     f"block {current.number}, and L1 has no next block yet"
                 )
-            return current
-        return following if following.timestamp <= timestamp else current
+        return await self._build_attributes(head, timestamp, current)
+
+    async def _build_attributes(self, head: L2BlockRef, timestamp: int, origin: Header) -> PayloadAttributes:
+        # Past the drift only empty blocks are valid, until the next origin's time is reached.
+        no_tx_pool = timestamp > origin.timestamp + self._engine.config.max_sequencer_drift
+        return await self._builder.build(head, self._engine.system_config(head), origin, no_tx_pool=no_tx_pool)
+
+    async def _next_origin(self, current: Header, timestamp: int, must_move: bool) -> Header | None:
+        """The L1 block after `current`, if it is there and deep enough."""
+        seen = self._following
+        if seen is not None and seen.parent_hash == current.hash and seen.timestamp > timestamp:
+            # Its time has not come. Before it is built on, L1 is asked again: it may have been dropped since.
+            return seen
+        following = await self._l1.header_by_number(current.number + 1)
+        if following is not None and self._confirmations and not must_move:
+            deep = await self._l1.header_by_number(following.number + self._confirmations)
+            following = following if deep is not None else None
+        self._following = following
+        return following

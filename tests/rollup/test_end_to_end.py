@@ -1,11 +1,15 @@
 """Blocks go from the pool over DA and L1 to other nodes that trust nobody, and come out the same."""
 
+import pytest
+import trio
+
 from openledger.evm_ext.calls import CallRequest
 from openledger.evm_ext.transactions import DEPOSIT
 from openledger.genesis.dev_accounts import OWNER, USERS, DevAccount
 from openledger.genesis.hashing import keccak256
 from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_PORTAL, L1_SYSTEM_CONFIG
 from openledger.rollup import Sequencer
+from openledger.rollup.l1.source import L1Unavailable
 
 RECEIVER = b"\x77" * 20
 
@@ -91,3 +95,70 @@ async def test_a_block_is_closed_when_its_time_is_over_and_the_rest_waits(networ
     assert payload is not None
     assert len(payload.transactions) == 2
     assert await network.sequencer.produce_block(network.clock.time) is None
+
+
+class Hanging:
+    """L1 as long as nothing after `known` is asked for; then it hangs, or fails."""
+
+    def __init__(self, view, known: int, *, hang: bool) -> None:
+        self.view, self.known, self.hang = view, known, hang
+
+    def __getattr__(self, name: str):
+        return getattr(self.view, name)
+
+    async def header_by_number(self, number: int):
+        if number <= self.known:
+            return await self.view.header_by_number(number)
+        if self.hang:
+            await trio.sleep_forever()
+        raise L1Unavailable("unplugged")
+
+    async def receipts(self, header):
+        if header.number >= self.known:
+            raise L1Unavailable("no receipts")
+        return await self.view.receipts(header)
+
+
+@pytest.mark.parametrize("hang", [True, False])
+@pytest.mark.parametrize("known", [0, 1])
+async def test_blocks_go_on_while_l1_hangs_fails_or_tells_only_half(network, hang, known, monkeypatch) -> None:
+    monkeypatch.setattr("openledger.rollup.sequencer.L1_PATIENCE_S", 0.01)
+    await network.advance(8, sequence=False)
+    view = Hanging(network.l1_view, known, hang=hang)
+    sequencer = Sequencer(network.node.engine, network.node.pool, view, clock=network.clock)
+    for number in range(1, 5):
+        payload = await sequencer.produce_block(network.clock.time)
+        assert payload is not None
+        assert payload.block_number == number
+    assert network.node.engine.ref(network.node.chain.head()).l1_origin.number == 0
+    # L1 is back: the origin follows again, and the chain is a valid one.
+    await network.advance(8)
+    assert network.node.engine.ref(network.node.chain.head()).l1_origin.number > 1
+    await network.post()
+    validator = network.open_node("validator")
+    assert (await validator.driver.derive_to_tip()).hash == network.node.chain.head().hash
+    validator.close()
+
+
+@pytest.mark.parametrize("config_change", [{"max_sequencer_drift": 6}])
+async def test_past_the_drift_a_sequencer_without_l1_waits(network, config_change) -> None:
+    await network.advance(2)
+    view = Hanging(network.l1_view, 0, hang=False)
+    network.clock.time += 100
+    sequencer = Sequencer(network.node.engine, network.node.pool, view, clock=network.clock)
+    await sequencer.produce_block(network.clock.time)
+    await sequencer.produce_block(network.clock.time)
+    with pytest.raises(L1Unavailable):
+        await sequencer.produce_block(network.clock.time)
+    assert network.node.chain.head().timestamp == network.config.l2_genesis_time + 6
+
+
+async def test_the_origin_keeps_its_distance_from_l1s_head_when_told_to(network) -> None:
+    careful = Sequencer(
+        network.node.engine, network.node.pool, network.l1_view, clock=network.clock, l1_confirmations=3
+    )
+    await network.advance(40, sequence=False)
+    while await careful.produce_block(network.clock.time) is not None:
+        pass
+    origin = network.node.engine.ref(network.node.chain.head()).l1_origin
+    assert origin.number == network.l1.chain.head().number - 3
