@@ -156,6 +156,8 @@ def build_index(
         grouped.setdefault(item.contribution, []).append(item)
         if item.contributor != grouped[item.contribution][0].contributor:
             raise ValueError(f"contribution {item.contribution} has two contributors")
+        if not 0 <= item.contributor < 2**32:
+            raise ValueError(f"contribution {item.contribution} has contributor {item.contributor}, which is no u32")
     ids = {}
     for done, (contribution, items) in enumerate(grouped.items(), 1):
         ids[contribution] = [tokenizer.encode(i.document.text) for i in items]

@@ -117,11 +117,13 @@ def dot_products(vectors: Vectors, query: bytes) -> NDArray[np.int64]:
 def search(indexes: Sequence[Vectors], query: bytes, k: int, minimum_score: int) -> list[tuple[int, int, int]]:
     """(index, chunk, score) of the k best rows of all indexes together, best first, none below `minimum_score`.
 
-    Exhaustive; ties go to the earlier index, then to the earlier row. Raises ValueError for a k outside 1...64 or
-    a query that is not 384 bytes.
+    Exhaustive; ties go to the earlier index, then to the earlier row. Raises ValueError for a k outside 1...64, a
+    negative minimum or a query that is not 384 bytes.
     """
     if not 1 <= k <= MAX_K:
         raise ValueError(f"k is {k}, it must be between 1 and {MAX_K}")
+    if not 0 <= minimum_score < 2**31:
+        raise ValueError(f"the minimum score is {minimum_score}, it must be between 0 and 2**31 - 1")
     if len(query) != DIMENSION:
         raise ValueError(f"a query vector has {DIMENSION} bytes, not {len(query)}")
     found: list[tuple[int, int, int]] = []

@@ -103,6 +103,12 @@ def test_bad_requests_are_named(index: Index, tmp_path: Path, words: WordTokeniz
         attribute([index], [], None, AttributionPolicy(top=99))
     with pytest.raises(BadRequest, match="k is 0"):
         retrieve([index], bytes(384), 0, 0)
+    with pytest.raises(BadRequest, match="minimum score is -1"):
+        retrieve([index], bytes(384), 1, -1)
+    with pytest.raises(ValueError, match="no u32"):
+        build_index(tmp_path / "two", 4, 1, [source(5, 2**32, AMBER)], words, HashEncoder())
+    with pytest.raises(ValueError, match="two contributors"):
+        build_index(tmp_path / "two", 4, 1, [source(5, 1, AMBER), source(5, 2, BREAD)], words, HashEncoder())
     with pytest.raises(BadRequest, match="384"):
         retrieve([index], bytes(3), 1, 0)
     build_index(tmp_path / "two", 4, 1, [source(5, 2, AMBER)], words, HashEncoder())
