@@ -1,7 +1,7 @@
 """A whole rollup in one process, with time turned by hand: L1 chain, real DA server, sequencer, batcher, validators."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,6 @@ import httpx
 import pytest
 from eth_abi import encode as abi_encode
 
-from openledger.evm_ext.block import Block
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.transactions import Transaction, sign_transaction
@@ -189,8 +188,9 @@ def config_change() -> dict[str, int]:
     return {}
 
 
-@pytest.fixture
-async def network(tmp_path: Path, config_change: dict[str, int]) -> AsyncIterator[Network]:
+@asynccontextmanager
+async def open_network(tmp_path: Path, config_change: dict[str, int]) -> AsyncIterator[Network]:
+    """The network in a folder, new or as its last process left it."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(open_da_server(DAServerSettings(tmp_path / "da", development=True)))
         transport = InProcess(server)
@@ -218,8 +218,15 @@ async def network(tmp_path: Path, config_change: dict[str, int]) -> AsyncIterato
             clock=clock,
         )
         network = Network(tmp_path, clock, config, l1, l1_view, da, transport, node, sequencer, batcher)
+        clock.time = max(clock.time, l1_chain.head().timestamp, node.chain.head().timestamp)
         clock.on_sleep = lambda: network.tick(sequence=False)
         yield network
+
+
+@pytest.fixture
+async def network(tmp_path: Path, config_change: dict[str, int]) -> AsyncIterator[Network]:
+    async with open_network(tmp_path, config_change) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -227,7 +234,7 @@ def user() -> DevAccount:
     return USERS[0]
 
 
-def last_block(chain: Chain) -> Block:
-    block = chain.block_by_hash(chain.head().hash)
-    assert block is not None
-    return block
+@pytest.fixture
+def reopen() -> Callable[[Path, dict[str, int]], AbstractAsyncContextManager[Network]]:
+    """Opens a network in a folder that another process may have left."""
+    return open_network
