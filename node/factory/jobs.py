@@ -137,6 +137,9 @@ class FineTuneJobs:
             self._jobs[job.id] = job
             self._events[job.id] = _read_events(file.with_name("events.jsonl"))
             self._changed[job.id] = trio.Event()
+            last = self.last_event(job.id)
+            if job.state in ENDED and (last is None or last.kind not in ENDED):
+                self._tell(job.id, job.state, message=job.error)  # a crash came between the two
 
     # what people ask for
 
@@ -228,8 +231,6 @@ class FineTuneJobs:
                 yield event
                 if event.kind in ENDED:
                     return
-            if self._jobs[identifier].state in ENDED and after >= len(self._events[identifier]):
-                return  # its last line was lost in a crash
             with trio.move_on_after(idle_s) as waited:
                 await changed.wait()
             if waited.cancelled_caught:
