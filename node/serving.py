@@ -24,7 +24,11 @@ from openledger.node.api.accounts import AccountsApi
 from openledger.node.api.audits import AuditsApi
 from openledger.node.api.channels import ChannelsApi
 from openledger.node.api.chat import ChatApi
+from openledger.node.api.content import ContentApi
+from openledger.node.api.datanets import DatanetsApi
+from openledger.node.api.dev_payer import DevPayerApi
 from openledger.node.api.errors import ApiError
+from openledger.node.api.factory import FactoryApi, ReleasesApi
 from openledger.node.api.models import ModelsApi
 from openledger.node.api.receipts import ReceiptsApi
 from openledger.node.audit import Auditor, SettledPayload, Sources
@@ -35,6 +39,7 @@ from openledger.node.datanets.follower import ContentFollower
 from openledger.node.datanets.indexes import IndexService
 from openledger.node.datanets.registered import Registered
 from openledger.node.datanets.service import PublishingService
+from openledger.node.factory.jobs import FineTuneJobs
 from openledger.node.http import Router
 from openledger.node.inference import Head, Inference
 from openledger.node.payments import Payments
@@ -45,6 +50,7 @@ from openledger.node.settlement import Settler
 from openledger.node.staking import ProviderStake
 from openledger.node.supervisor import Service
 from openledger.node.wallet import Wallet
+from openledger.node.web.pages import WebPages
 
 log = structlog.get_logger(__name__)
 
@@ -118,12 +124,16 @@ async def open_serving(node: RollupNode, router: Router) -> AsyncIterator[list[S
             Service("registries", registered.run, probe=registered.probe),
             Service("content", follower.run),
         ]
-        book = None
+        book: ReceiptBook | None = None
+        checking: Checking | None = None
+        publishing: PublishingService | None = None
         if providing:
             book = ReceiptBook(config.folder / "receipts.sqlite")
             stack.callback(book.close)
         AccountsApi(node.chain, node.registry).mount(router)
         ReceiptsApi(node.content, ledger_domain(node.chain.chain_id), book).mount(router)
+        checking: Checking | None = None
+        publishing: PublishingService | None = None
         if config.serving:
             checking = await _open_checking(stack, node, registered)
             services += [
@@ -135,7 +145,19 @@ async def open_serving(node: RollupNode, router: Router) -> AsyncIterator[list[S
             receipts = ReceiptSync(node)
             AuditsApi(lambda: _auditor(node, checking, receipts), receipts).mount(router)
             if book is not None:
-                services += _provide(stack, node, router, registered, checking, book)
+                publishing, provided = _provide(stack, node, router, registered, checking, book)
+                services += provided
+        DatanetsApi(
+            chain_id=node.chain.chain_id,
+            max_document_bytes=node.network.preset.economy.max_document_bytes,
+            registry=node.registry,
+            registered=registered,
+            content=node.content,
+            indexes=checking.indexes if checking else None,
+        ).mount(router)
+        ContentApi(node.content, follower, publishing).mount(router)
+        ReleasesApi(node.registry, node.content, checking.catalog if checking else None).mount(router)
+        WebPages(config, node.chain.chain_id, node.network.preset.development).mount(router)
         yield services
 
 
@@ -201,8 +223,8 @@ def _provide(
     registered: Registered,
     checking: Checking,
     book: ReceiptBook,
-) -> list[Service]:
-    """Answering for pay: the chat API, publishing, staking and settling with the provider's key."""
+) -> tuple[PublishingService, list[Service]]:
+    """Answering for pay: the chat API, fine-tuning, publishing, staking and settling with the provider's key."""
     config = node.config
     development = node.network.preset.development
     provider = Wallet(private_key(config.provider_key, "provider_key", PROVIDER.private_key if development else None))
@@ -258,8 +280,21 @@ def _provide(
         sending=sending,
     )
     stake = ProviderStake(node.registry, provider, rpc_url, sending, stake_for_me=development)
-    return [
+    jobs = FineTuneJobs(config.folder / "fine-tunes", threads=config.engine.threads)
+    FactoryApi(
+        chain=node.chain,
+        registry=node.registry,
+        content=node.content,
+        indexes=checking.indexes,
+        jobs=jobs,
+        publishing=publishing,
+        engine=checking.model.engine,
+    ).mount(router)
+    if development:
+        DevPayerApi(Endpoints.of(config), development=True).mount(router)
+    return publishing, [
         Service("publishing", publishing.run, probe=publishing.probe),
+        Service("fine-tuning", jobs.run),
         Service("stake", stake.run, probe=stake.probe),
         Service("settlement", settler.run, probe=settler.probe),
     ]

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import orjson
+import trio
 
 from openledger.evm_ext.proofs.receipt import Voucher
 from openledger.kernels.attribution.errors import AttributionError
@@ -175,7 +176,9 @@ class ChatApi:
                 voucher = parse_voucher(header)
             except PaymentRequired as refused:
                 raise self._unpaid(refused, None) from refused
-        body, release, request = parse_request(http.body, self._catalog, voucher, self._max_output_tokens)
+        body, release, request = await trio.to_thread.run_sync(
+            parse_request, http.body, self._catalog, voucher, self._max_output_tokens
+        )
         try:
             most = self._inference.quote(release, request)
         except PromptError as error:

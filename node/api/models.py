@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
+
 from openledger.node.api.errors import ApiError, answering
 from openledger.node.catalog import Catalog, ReleaseNotReady, ServedRelease, UnknownRelease
 from openledger.node.http import Request, Response, Router
@@ -20,11 +22,13 @@ class ModelsApi:
         router.add("GET", "/v1/models/{model}", answering(self.model))
 
     async def models(self, _request: Request) -> Response:
-        return Response.json({"object": "list", "data": [_model(r) for r in self._catalog.releases()]})
+        served = await trio.to_thread.run_sync(self._catalog.releases)
+        return Response.json({"object": "list", "data": [_model(release) for release in served]})
 
     async def model(self, request: Request) -> Response:
         try:
-            return Response.json(_model(self._catalog.release(request.path_parameters["model"])))
+            name = request.path_parameters["model"]
+            return Response.json(_model(await trio.to_thread.run_sync(self._catalog.release, name)))
         except UnknownRelease as error:
             raise ApiError(404, "model_not_found", str(error)) from error
         except ReleaseNotReady as error:

@@ -8,7 +8,21 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from openledger.node.cli import account, accounts, ask, channel, config, dev, health, node, receipt, verify
+from openledger.node.cli import (
+    account,
+    accounts,
+    ask,
+    channel,
+    config,
+    datanet,
+    dev,
+    finetune,
+    health,
+    node,
+    receipt,
+    release,
+    verify,
+)
 from openledger.node.errors import StartupError, UserError
 from openledger.node.logging import configure_logging
 from openledger.node.rpc_client import RpcError, RpcUnavailable
@@ -29,6 +43,9 @@ app.command("health")(health.health)
 app.command("ask")(ask.ask)
 app.command("account")(account.show_account)
 app.command("claim")(account.claim)
+app.add_typer(datanet.app, name="datanet")
+app.add_typer(finetune.app, name="finetune")
+app.add_typer(release.app, name="release")
 app.add_typer(channel.app, name="channel")
 app.add_typer(receipt.app, name="receipt")
 app.add_typer(verify.app, name="verify")
