@@ -133,3 +133,17 @@ def devnet_without_serving(tmp_path: Path) -> Iterator[Devnet]:
     yield devnet
     if devnet.process is not None and devnet.process.poll() is None:
         devnet.kill()
+
+
+@pytest.fixture(scope="module")
+def running_devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
+    """The chain part of a devnet without a second node, ready; a module's tests share it."""
+    flags = ("--no-serving", "--no-validator")
+    devnet = Devnet(tmp_path_factory.mktemp("devnet"), free_port_offset(), flags)
+    devnet.start()
+    try:
+        devnet.wait_until_ready()
+        yield devnet
+    finally:
+        if devnet.process is not None and devnet.process.poll() is None:
+            devnet.kill()
