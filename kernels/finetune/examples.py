@@ -1,8 +1,8 @@
 """Training examples from documents, deterministic, without torch.
 
-Two kinds teach an adapter its documents: passages (the text itself, in windows) and answers (a question about what
-stands in a passage, in the model's chat form, answered by the passage's own sentences). Every so many chunks one is
-held out of both, to measure what was learnt beyond the words that were seen.
+Two kinds teach an adapter its documents: passages (the text itself, in windows) and quotations (a chat as it is
+served, with a passage before the model and a question about it, answered by the passage's own sentences and their
+number). Every so many chunks one is held out of both, to measure what was learnt beyond the words that were seen.
 """
 
 import random
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from openledger.kernels.attribution.retrieval import Chunk, cut
 from openledger.kernels.documents import Document
-from openledger.kernels.finetune.job import BadTrainingData
+from openledger.kernels.finetune.job import DEFAULT_INSTRUCTION, BadTrainingData
 from openledger.kernels.model.tokenizer import Message
 
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z])")
@@ -26,7 +26,6 @@ _QUESTIONS: Final = (
     "What do you know about {topic}?",
 )
 _TOPIC_WORDS: Final = 2
-_ANSWER_SHARE: Final = 0.7
 _FEWEST_TOKENS: Final = 8
 
 
@@ -56,12 +55,20 @@ class Examples:
 
 
 def make_examples(
-    documents: Sequence[Document], tokenizer: ChatTokenizer, sequence_length: int, held_out_ppm: int
+    documents: Sequence[Document],
+    tokenizer: ChatTokenizer,
+    sequence_length: int,
+    held_out_ppm: int,
+    instruction: str = DEFAULT_INSTRUCTION,
 ) -> Examples:
-    """All examples of these documents, in their order. Raises `BadTrainingData` if there is too little text."""
+    """All examples of these documents, in their order. Raises `BadTrainingData` if there is too little text.
+
+    `instruction` is what a served chat says before its passages.
+    """
     training: list[Example] = []
     held_out: list[Example] = []
     rarity = Counter(word for d in documents for chunk in cut(d) for word in set(_words(chunk.text)))
+    quoter = _Quoter(tokenizer, sequence_length, instruction, rarity)
     every = max(2, round(1_000_000 / held_out_ppm))
     number = 0
     for document in documents:
@@ -70,8 +77,7 @@ def make_examples(
             number += 1
             # The middle one of every so many, so that short collections hold one out too.
             held = number % every == every // 2 + 1
-            group = held_out if held else training
-            group.extend(_answers(document.title, chunk.text, rarity, tokenizer, sequence_length, number))
+            (held_out if held else training).extend(quoter.quotations(document.title, chunk.text, number))
             if held:
                 held_out.extend(_passages(chunk.text, tokenizer, sequence_length))
                 training.extend(_passages(_joined(document, run), tokenizer, sequence_length))
@@ -116,20 +122,41 @@ def _passages(text: str, tokenizer: ChatTokenizer, length: int) -> Iterator[Exam
             yield Example(tuple(window), 1)
 
 
-def _answers(
-    title: str, text: str, rarity: Counter[str], tokenizer: ChatTokenizer, length: int, number: int
-) -> Iterator[Example]:
-    """Questions about the passage, each answered by consecutive sentences of it."""
-    budget = int(length * _ANSWER_SHARE)
-    for place, sentences in enumerate(_sentence_groups(text, tokenizer, budget)):
-        topic = _topic(sentences, rarity)
-        if not topic:
-            continue
-        question = _QUESTIONS[(number + place) % len(_QUESTIONS)].format(title=title[:60], topic=topic)
-        prompt = tokenizer.chat_prompt([Message("user", question)])
-        answer = tokenizer.encode(sentences)[: length - len(prompt) - 1]
-        if len(answer) >= _FEWEST_TOKENS:
-            yield Example((*prompt, *answer, tokenizer.end_tokens[-1]), len(prompt))
+@dataclass(frozen=True)
+class _Quoter:
+    """Makes quotations that fit `length` tokens."""
+
+    tokenizer: ChatTokenizer
+    length: int
+    instruction: str
+    rarity: Counter[str]
+
+    def quotations(self, title: str, text: str, number: int) -> Iterator[Example]:
+        """One for every few sentences of a passage; `number` varies question and surroundings."""
+        groups = list(_sentence_groups(text, self.tokenizer, self.length // 4))
+        for place, quoted in enumerate(groups):
+            topic = _topic(quoted, self.rarity)
+            if not topic:
+                continue
+            question = _QUESTIONS[(number + place) % len(_QUESTIONS)].format(title=title[:60], topic=topic)
+            passage = self._surroundings(groups, place, before=bool((number + place) % 2))
+            prompt = self.tokenizer.chat_prompt(
+                [
+                    Message("system", f"{self.instruction}\n\n[1] {title}\n{passage}"),
+                    Message("user", question),
+                ]
+            )
+            answer = [*self.tokenizer.encode(f"{quoted} [1]"), self.tokenizer.end_tokens[-1]]
+            # An answer that does not fit is cut, and then has no end to learn.
+            answer = answer[: self.length - len(prompt)]
+            if len(answer) >= _FEWEST_TOKENS:
+                yield Example((*prompt, *answer), len(prompt))
+
+    def _surroundings(self, groups: Sequence[str], place: int, *, before: bool) -> str:
+        """The quoted sentences with those before or after them, as far as half the length allows."""
+        neighbours = groups[max(0, place - 1) : place + 1] if before else groups[place : place + 2]
+        joined = " ".join(neighbours)
+        return joined if len(self.tokenizer.encode(joined)) <= self.length // 2 else groups[place]
 
 
 def _sentence_groups(text: str, tokenizer: ChatTokenizer, budget: int) -> Iterator[str]:

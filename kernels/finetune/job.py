@@ -10,6 +10,7 @@ from openledger.genesis.hashing import keccak256
 TARGET_MODULES: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MAX_RANK: Final = 256
 MAX_SEQUENCE: Final = 2048
+DEFAULT_INSTRUCTION: Final = "Answer from these passages and cite them by number, like [1]."
 
 
 class FineTuneError(Exception):
@@ -80,7 +81,8 @@ class FineTuneJob(msgspec.Struct, tag=True, frozen=True):
 
     `output` is the adapter folder, which appears when complete; `work` holds checkpoints and the training record.
     `max_steps` bounds the optimiser steps, `epochs` the passes over the data; the lesser ends training.
-    `base_model` is a GGUF file, empty for the installed SmolLM2-135M-Instruct.
+    `base_model` is a GGUF file, empty for the installed SmolLM2-135M-Instruct. `instruction` is what a served chat
+    says before its passages, so that the adapter learns to answer as it will be asked.
     """
 
     documents: list[TrainingDocument]
@@ -91,15 +93,16 @@ class FineTuneJob(msgspec.Struct, tag=True, frozen=True):
     rank: int = 8
     alpha: int = 16
     epochs: int = 3
-    max_steps: int = 48
+    max_steps: int = 40
     batch_size: int = 4
-    sequence_length: int = 128
+    sequence_length: int = 192
     learning_rate: float = 1e-3
     held_out_ppm: int = 100_000
+    instruction: str = DEFAULT_INSTRUCTION
     seed: int = 0
     threads: int = 0
-    checkpoint_every: int = 12
-    evaluate_every: int = 24
+    checkpoint_every: int = 10
+    evaluate_every: int = 20
 
     def validate(self) -> None:
         """Raises `InvalidJob` naming the parameter."""
@@ -121,6 +124,8 @@ class FineTuneJob(msgspec.Struct, tag=True, frozen=True):
                 raise InvalidJob(f"{name} is {getattr(self, name)}: it must be between {low} and {high}")
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 1):
             raise InvalidJob(f"learning_rate is {self.learning_rate}: it must be between 0 and 1")
+        if len(self.instruction) > 1000:
+            raise InvalidJob(f"the instruction has {len(self.instruction)} characters: it must be between 0 and 1000")
         if not self.documents:
             raise InvalidJob("the job names no documents")
         if not self.output or not self.work or self.output == self.work:

@@ -88,7 +88,7 @@ class Trainer:
             return finished
         tokenizer = load_tokenizer(self._model_file)
         job = self._job
-        examples = make_examples(self._documents, tokenizer, job.sequence_length, job.held_out_ppm)
+        examples = make_examples(self._documents, tokenizer, job.sequence_length, job.held_out_ppm, job.instruction)
         steps = min(job.max_steps, batch_count(len(examples.training), job.batch_size, job.epochs))
         self._send(FineTuneProgress("loading", 0, steps))
         return self._train(examples, steps)
@@ -205,6 +205,7 @@ class Trainer:
                 "sequence_length": job.sequence_length,
                 "learning_rate": job.learning_rate,
                 "held_out_ppm": job.held_out_ppm,
+                "instruction": job.instruction,
                 "seed": job.seed,
             },
             "examples": {"training": len(examples.training), "held_out": len(examples.held_out)},

@@ -22,25 +22,33 @@ def whales() -> list[Document]:
 
 
 def test_examples_are_the_documents_own_words(tokenizer: ModelTokenizer, whales: list[Document]) -> None:
-    examples = make_examples(whales, tokenizer, 128, 100_000)
+    examples = make_examples(whales, tokenizer, 192, 100_000)
     words = " ".join(" ".join(d.text.split()) for d in whales)
     passages = [e for e in (*examples.training, *examples.held_out) if e.context == 1]
-    answers = [e for e in (*examples.training, *examples.held_out) if e.context > 1]
-    assert len(passages) > 40
-    assert len(answers) > 60
+    quotations = [e for e in (*examples.training, *examples.held_out) if e.context > 1]
+    assert len(passages) > 30
+    assert len(quotations) > 100
     for example in passages:
         assert " ".join(tokenizer.decode(example.tokens).split()) in words
-    for example in answers:
-        assert len(example.tokens) <= 128
-        assert example.tokens[-1] in tokenizer.end_tokens
-        answer = tokenizer.decode(example.tokens[example.context : -1])
-        assert " ".join(answer.split()) in words
-        assert tokenizer.decode(example.tokens[: example.context]).endswith("assistant\n")
+    whole = 0
+    for example in quotations:
+        assert len(example.tokens) <= 192
+        prompt = tokenizer.decode(example.tokens[: example.context])
+        assert prompt.startswith("system\nAnswer from these passages")
+        assert prompt.endswith("assistant\n")
+        answer = tokenizer.decode(example.tokens[example.context :])
+        if example.tokens[-1] in tokenizer.end_tokens:
+            whole += 1
+            assert answer.endswith(" [1]")
+        quoted = answer.split(" [")[0]
+        assert quoted in prompt
+        assert quoted in words
+    assert whole > len(quotations) * 0.8
 
 
 def test_what_is_held_out_is_in_no_training_example(tokenizer: ModelTokenizer, whales: list[Document]) -> None:
     examples = make_examples(whales, tokenizer, 128, 100_000)
-    text = "\n".join(tokenizer.decode(e.tokens[e.context :]) for e in examples.training)
+    text = "\n".join(tokenizer.decode(e.tokens) for e in examples.training)
     held = [tokenizer.decode(e.tokens) for e in examples.held_out if e.context == 1]
     assert 2 <= len(held) <= len(examples.training) // 5
     for passage in held:

@@ -26,7 +26,7 @@ async def test_a_killed_job_continues_and_lowers_the_loss_of_a_peft_adapter(tmp_
         rank=4,
         max_steps=6,
         batch_size=2,
-        sequence_length=48,
+        sequence_length=64,
         learning_rate=2e-3,
         checkpoint_every=2,
         threads=1,
@@ -74,7 +74,7 @@ def check_with_peft(adapter: Path, record: dict) -> None:  # type: ignore[type-a
     base = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, str(adapter))
     document = parse_document(AMBERGRIS.name, AMBERGRIS.read_bytes())
-    held_out = make_examples([document], load_tokenizer(), 48, 100_000).held_out
+    held_out = make_examples([document], load_tokenizer(), 64, 100_000).held_out
     before, after = compare(model, held_out, 2)
     # The record's losses come from bfloat16 where the CPU is fast at it.
     assert before == pytest.approx(record["held_out_loss_base"], rel=0.02)
