@@ -128,7 +128,7 @@ class ServingEngine:
         modules = {(0, "o_proj"): ModuleWeights(*_zero_module(self.model.config.hidden), np.float32(0.0))}
         lora = stack_adapter(modules, self.model.config, self.model.transformer.steps.array)
         sampling = Sampling(temperature_milli=1000)
-        for prompt in (1, 80):
+        for prompt in (1, 200):
             request = Generate(
                 request_id="", prompt_tokens=[0] * prompt, max_tokens=2, stop_tokens=[], sampling=sampling
             )

@@ -14,7 +14,8 @@ from openledger.kernels.ops import activation, attention, linear, lora, norm, qu
 
 
 class Steps(NamedTuple):
-    """One implementation. `array` turns a torch tensor into what the others take."""
+    """One implementation. `array` turns a torch tensor into what the others take; `few_rows`, where there is
+    one, is product and `rescale` in one."""
 
     name: str
     array: Callable[[Tensor], Any]
@@ -25,6 +26,7 @@ class Steps(NamedTuple):
     attend: Callable[..., None]
     silu_quantize: Callable[..., None]
     lora_add: Callable[..., None]
+    few_rows: Callable[..., None] | None
     add: Callable[..., Any]
     scalar: Callable[[float], Any]
 
@@ -39,6 +41,7 @@ TORCH = Steps(
     attention.attend,
     activation.silu_quantize,
     lora.lora_add,
+    None,
     lambda x, y: x.add_(y),
     lambda value: torch.tensor(value, dtype=torch.float32),
 )
@@ -53,6 +56,7 @@ HOST = Steps(
     attention.attend_host,
     activation.silu_quantize_host,
     lora.lora_add_host,
+    linear.few_rows_host,
     lambda x, y: np.add(x, y, out=x),
     np.float32,
 )

@@ -21,7 +21,7 @@ from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.model.steps import Steps
 from openledger.kernels.model.weights import Matrix, Weights
 from openledger.kernels.ops.attention import attention_table
-from openledger.kernels.ops.linear import Product, fold_residual
+from openledger.kernels.ops.linear import FEW_ROWS, RUN, Product, fold_residual
 from openledger.kernels.ops.lora import LoraGroup
 from openledger.kernels.ops.rotary import KvLayer
 
@@ -196,10 +196,14 @@ class Transformer:
     def _product(self, name: str, limbs: Tensor, scales: Any, into: str) -> Any:
         weight, weight_scales = self._matrices[name]
         rows, outputs = limbs.shape[1], weight.shape[0]
-        acc = self._buffer("acc", torch.int32, 2, rows, outputs)
-        self.product(limbs.view(2 * rows, -1), weight, acc.view(2 * rows, outputs))
-        y = self.steps.array(self._buffer(into, torch.float32, rows, outputs))
-        self.steps.rescale(self.steps.array(acc), scales, weight_scales, y)
+        array = self.steps.array
+        y = array(self._buffer(into, torch.float32, rows, outputs))
+        if self.steps.few_rows is not None and rows <= FEW_ROWS and weight.shape[1] % RUN == 0:
+            self.steps.few_rows(array(limbs), scales, array(weight), weight_scales, y)
+        else:
+            acc = self._buffer("acc", torch.int32, 2, rows, outputs)
+            self.product(limbs.view(2 * rows, -1), weight, acc.view(2 * rows, outputs))
+            self.steps.rescale(array(acc), scales, weight_scales, y)
         first, count = self._residuals[name]
         if count:
             fold_residual(y, first, count)

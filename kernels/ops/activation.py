@@ -11,7 +11,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from openledger.kernels.ops.host import PARALLEL_ROWS, kernel, parallel_kernel
+from openledger.kernels.ops.host import PARALLEL_ROWS, ROW_BLOCK, kernel, parallel_kernel
 from openledger.kernels.ops.quantize import quantize_row_host, quantize_rows, store_scale_host
 
 STEPS: Final = 4096
@@ -56,14 +56,14 @@ def _silu_rows(y: Any, sigmoid: Any, limbs: Any, scales: Any, faults: Any, first
 
 @parallel_kernel
 def _silu_rows_parallel(y: Any, sigmoid: Any, limbs: Any, scales: Any, faults: Any) -> None:
-    for block in prange((y.shape[0] + PARALLEL_ROWS - 1) // PARALLEL_ROWS):
-        first = block * PARALLEL_ROWS
-        _silu_rows(y, sigmoid, limbs, scales, faults, first, min(first + PARALLEL_ROWS, y.shape[0]))
+    for block in prange((y.shape[0] + ROW_BLOCK - 1) // ROW_BLOCK):
+        first = block * ROW_BLOCK
+        _silu_rows(y, sigmoid, limbs, scales, faults, first, min(first + ROW_BLOCK, y.shape[0]))
 
 
 def silu_quantize_host(y: Any, sigmoid: Any, limbs: Any, scales: Any, faults: Any) -> None:
     """As `silu_quantize`, over numpy arrays."""
-    if y.shape[0] < 2 * PARALLEL_ROWS:
+    if y.shape[0] < PARALLEL_ROWS:
         _silu_rows(y, sigmoid, limbs, scales, faults, 0, y.shape[0])
     else:
         _silu_rows_parallel(y, sigmoid, limbs, scales, faults)

@@ -31,7 +31,7 @@ _LAST = np.float32(LAST)
 _FINITE = np.finfo(np.float32).max
 _BLOCK = 64
 _ROWS = 16
-_PARALLEL_KEYS: Final = 2048
+_PARALLEL_KEYS: Final = 16384
 
 
 def attention_table(exp: bytes) -> Any:

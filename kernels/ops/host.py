@@ -11,8 +11,12 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PARALLEL_ROWS: Final = 8
-"""From this many rows on, a step is shared between threads."""
+PARALLEL_ROWS: Final = 64
+"""From this many rows on, a step is shared between threads. Below, waiting for a second thread on a busy machine
+costs more than it brings."""
+
+ROW_BLOCK: Final = 8
+"""Rows a thread takes at a time."""
 
 
 def kernel(function: F) -> F:

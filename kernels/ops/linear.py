@@ -18,10 +18,17 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from openledger.kernels.ops.host import PARALLEL_ROWS, kernel, parallel_kernel
+from openledger.kernels.ops.host import PARALLEL_ROWS, ROW_BLOCK, kernel, parallel_kernel
 
 PIECE: Final = 1024
 """128 * 127 * 1024 < 2**24: a binary32 dot of so many limb products is exact in any order."""
+
+FEW_ROWS: Final = 6
+"""Up to so many rows, reading each weight once costs more than the arithmetic."""
+
+RUN: Final = 64
+_WEIGHT_ROWS = 64
+_PARALLEL_WEIGHTS: Final = 1 << 23
 
 Product = Callable[[Tensor, Tensor, Tensor], None]
 
@@ -98,14 +105,61 @@ def _rescale_rows(acc: Any, scales: Any, weight_scales: Any, y: Any, first: int,
 
 @parallel_kernel
 def _rescale_parallel(acc: Any, scales: Any, weight_scales: Any, y: Any) -> None:
-    for block in prange((y.shape[0] + PARALLEL_ROWS - 1) // PARALLEL_ROWS):
-        first = block * PARALLEL_ROWS
-        _rescale_rows(acc, scales, weight_scales, y, first, min(first + PARALLEL_ROWS, y.shape[0]))
+    for block in prange((y.shape[0] + ROW_BLOCK - 1) // ROW_BLOCK):
+        first = block * ROW_BLOCK
+        _rescale_rows(acc, scales, weight_scales, y, first, min(first + ROW_BLOCK, y.shape[0]))
 
 
 def rescale_host(acc: Any, scales: Any, weight_scales: Any, y: Any) -> None:
     """As `rescale`, over numpy arrays."""
-    if y.shape[0] < 2 * PARALLEL_ROWS:
+    if y.shape[0] < PARALLEL_ROWS:
         _rescale_rows(acc, scales, weight_scales, y, 0, y.shape[0])
     else:
         _rescale_parallel(acc, scales, weight_scales, y)
+
+
+@kernel
+def _join_limbs(limbs: Any) -> Any:
+    """int16 [T, K / 64, 64]."""
+    rows, columns = limbs.shape[1:]
+    x = np.empty((rows, columns // RUN, RUN), np.int16)
+    for t in range(rows):
+        for k in range(columns):
+            x[t, k // RUN, k % RUN] = np.int16(np.int32(limbs[0, t, k]) * np.int32(256) + np.int32(limbs[1, t, k]))
+    return x
+
+
+@kernel
+def _few_rows_part(x: Any, scales: Any, w: Any, weight_scales: Any, y: Any, first: int, last: int) -> None:
+    """`x` [T, runs, 64] int16, `w` [N, runs, 64] int8: loops of fixed length become vector instructions."""
+    for n in range(first, last):
+        for t in range(x.shape[0]):
+            total = np.int64(0)
+            for run in range(w.shape[1]):
+                part = np.int32(0)
+                for k in range(RUN):
+                    part = np.int32(part + np.int32(np.int32(x[t, run, k]) * np.int32(w[n, run, k])))
+                total += part
+            y[t, n] = np.float32(np.float32(np.float32(total) * scales[t]) * weight_scales[n])
+
+
+@kernel
+def _few_rows(limbs: Any, scales: Any, w: Any, weight_scales: Any, y: Any) -> None:
+    _few_rows_part(_join_limbs(limbs), scales, w, weight_scales, y, 0, w.shape[0])
+
+
+@parallel_kernel
+def _few_rows_parallel(limbs: Any, scales: Any, w: Any, weight_scales: Any, y: Any) -> None:
+    x = _join_limbs(limbs)
+    for block in prange((w.shape[0] + _WEIGHT_ROWS - 1) // _WEIGHT_ROWS):
+        first = block * _WEIGHT_ROWS
+        _few_rows_part(x, scales, w, weight_scales, y, first, min(first + _WEIGHT_ROWS, w.shape[0]))
+
+
+def few_rows_host(limbs: Any, scales: Any, w: Any, weight_scales: Any, y: Any) -> None:
+    """Product and rescaling at once for a few rows, straight from the int8 weights; numpy arrays.
+
+    `limbs` [2, T, K] int8, `scales` [T], `w` [N, K] int8, K a multiple of 64, `weight_scales` [N] -> `y` [T, N].
+    """
+    runs = w.reshape(w.shape[0], -1, RUN)
+    (_few_rows_parallel if w.size >= _PARALLEL_WEIGHTS else _few_rows)(limbs, scales, runs, weight_scales, y)

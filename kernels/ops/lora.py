@@ -13,7 +13,7 @@ import numpy as np
 from numba import prange
 from torch import Tensor
 
-from openledger.kernels.ops.host import PARALLEL_ROWS, kernel, parallel_kernel
+from openledger.kernels.ops.host import PARALLEL_ROWS, ROW_BLOCK, kernel, parallel_kernel
 from openledger.kernels.ops.quantize import largest_magnitude_host, quantize
 
 _MAX_Q = np.float32(32639)
@@ -114,15 +114,15 @@ def _lora_parallel(
     limbs: Any, scales: Any, a: Any, a_scales: Any, b: Any, b_scales: Any, modules: Any, alphas: Any,
     y: Any, faults: Any, first: int, last: int,
 ) -> None:  # fmt: skip
-    for block in prange((last - first + PARALLEL_ROWS - 1) // PARALLEL_ROWS):
-        begin = first + block * PARALLEL_ROWS
+    for block in prange((last - first + ROW_BLOCK - 1) // ROW_BLOCK):
+        begin = first + block * ROW_BLOCK
         _lora_rows(
             limbs, scales, a, a_scales, b, b_scales, modules, alphas, y, faults,
-            begin, min(begin + PARALLEL_ROWS, last),
+            begin, min(begin + ROW_BLOCK, last),
         )  # fmt: skip
 
 
 def lora_add_host(limbs: Any, scales: Any, first: int, last: int, group: LoraGroup, y: Any, faults: Any) -> None:
     """As `lora_add`, over numpy arrays."""
-    run = _lora_parallel if last - first >= 2 * PARALLEL_ROWS else _lora_rows
+    run = _lora_parallel if last - first >= PARALLEL_ROWS else _lora_rows
     run(limbs, scales, *group, y, faults, first, last)

@@ -11,7 +11,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from openledger.kernels.ops.host import PARALLEL_ROWS, kernel, parallel_kernel
+from openledger.kernels.ops.host import PARALLEL_ROWS, ROW_BLOCK, kernel, parallel_kernel
 from openledger.kernels.ops.quantize import quantize, quantize_row_host, quantize_rows, store_scale_host
 
 
@@ -56,15 +56,15 @@ def _norm_rows(x: Any, weight: Any, epsilon: Any, limbs: Any, scales: Any, fault
 
 @parallel_kernel
 def _norm_rows_parallel(x: Any, weight: Any, epsilon: Any, limbs: Any, scales: Any, faults: Any) -> None:
-    for block in prange((x.shape[0] + PARALLEL_ROWS - 1) // PARALLEL_ROWS):
-        first = block * PARALLEL_ROWS
-        last = min(first + PARALLEL_ROWS, x.shape[0])
+    for block in prange((x.shape[0] + ROW_BLOCK - 1) // ROW_BLOCK):
+        first = block * ROW_BLOCK
+        last = min(first + ROW_BLOCK, x.shape[0])
         _norm_rows(x, weight, epsilon, limbs, scales, faults, first, last)
 
 
 def norm_quantize_host(x: Any, weight: Any, epsilon: Any, limbs: Any, scales: Any, faults: Any) -> None:
     """As `norm_quantize`, over numpy arrays; `epsilon` a numpy float32."""
-    if x.shape[0] < 2 * PARALLEL_ROWS:
+    if x.shape[0] < PARALLEL_ROWS:
         _norm_rows(x, weight, epsilon, limbs, scales, faults, 0, x.shape[0])
     else:
         _norm_rows_parallel(x, weight, epsilon, limbs, scales, faults)

@@ -13,7 +13,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from openledger.kernels.ops.host import PARALLEL_ROWS, kernel, parallel_kernel
+from openledger.kernels.ops.host import PARALLEL_ROWS, ROW_BLOCK, kernel, parallel_kernel
 
 MAX_Q: Final = 32639
 TINY: Final = 2.0**-100
@@ -98,14 +98,14 @@ def _quantize_rows(x: Any, limbs: Any, scales: Any, faults: Any, first: int, las
 
 @parallel_kernel
 def _quantize_rows_parallel(x: Any, limbs: Any, scales: Any, faults: Any) -> None:
-    for block in prange((x.shape[0] + PARALLEL_ROWS - 1) // PARALLEL_ROWS):
-        first = block * PARALLEL_ROWS
-        _quantize_rows(x, limbs, scales, faults, first, min(first + PARALLEL_ROWS, x.shape[0]))
+    for block in prange((x.shape[0] + ROW_BLOCK - 1) // ROW_BLOCK):
+        first = block * ROW_BLOCK
+        _quantize_rows(x, limbs, scales, faults, first, min(first + ROW_BLOCK, x.shape[0]))
 
 
 def quantize_rows_host(x: Any, limbs: Any, scales: Any, faults: Any) -> None:
     """As `quantize_rows`, over numpy arrays."""
-    if x.shape[0] < 2 * PARALLEL_ROWS:
+    if x.shape[0] < PARALLEL_ROWS:
         _quantize_rows(x, limbs, scales, faults, 0, x.shape[0])
     else:
         _quantize_rows_parallel(x, limbs, scales, faults)

@@ -21,7 +21,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from openledger.kernels.ops.host import PARALLEL_ROWS, kernel, parallel_kernel
+from openledger.kernels.ops.host import PARALLEL_ROWS, ROW_BLOCK, kernel, parallel_kernel
 from openledger.kernels.ops.quantize import MAX_Q, TINY, largest_magnitude_host, quantize
 
 MAX_VALUE: Final = 127
@@ -173,11 +173,11 @@ def _rotate_parallel(
     y: Any, table: Any, positions: Any, slots: Any, q: Any, q_scales: Any,
     keys: Any, key_scales: Any, values: Any, value_scales: Any, faults: Any, key_top: Any,
 ) -> None:  # fmt: skip
-    for block in prange((y.shape[0] + PARALLEL_ROWS - 1) // PARALLEL_ROWS):
-        first = block * PARALLEL_ROWS
+    for block in prange((y.shape[0] + ROW_BLOCK - 1) // ROW_BLOCK):
+        first = block * ROW_BLOCK
         _rotate_rows(
             y, table, positions, slots, q, q_scales, keys, key_scales, values, value_scales, faults, key_top,
-            first, min(first + PARALLEL_ROWS, y.shape[0]),
+            first, min(first + ROW_BLOCK, y.shape[0]),
         )  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def rotate_store_host(
 ) -> None:
     """As `rotate_store`, over numpy arrays."""
     arrays = (y, table, positions, slots, q, q_scales, *cache[:4], faults, np.float32(max_key(q.shape[2])))
-    if y.shape[0] < 2 * PARALLEL_ROWS:
+    if y.shape[0] < PARALLEL_ROWS:
         _rotate_rows(*arrays, 0, y.shape[0])
     else:
         _rotate_parallel(*arrays)

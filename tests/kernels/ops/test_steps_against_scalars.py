@@ -167,6 +167,23 @@ def test_rescaling_rounds_once_from_the_integer(backend: str, rows: int) -> None
             assert y[t, n] == np.float32(r(r(r(float(total)) * float(scales[t])) * float(weight_scales[n])))
 
 
+@pytest.mark.parametrize(("rows", "outputs"), [(1, 5), (3, 400)])
+def test_the_product_for_few_rows_is_the_integer_product_rescaled(rows: int, outputs: int) -> None:
+    columns = 1536
+    random = np.random.default_rng(outputs)
+    limbs = random.integers(-128, 128, (2, rows, columns)).astype(np.int8)
+    limbs[0] = np.clip(limbs[0], -127, 126)
+    weight = random.integers(-127, 128, (outputs, columns)).astype(np.int8)
+    limbs[:, 0], weight[0] = 127, 127
+    limbs[1, 0] = -1
+    scales, weight_scales = floats((rows,), 6), floats((outputs,), 7)
+    y, expected = np.zeros((2, rows, outputs), np.float32)
+    linear.few_rows_host(limbs, scales, weight, weight_scales, y)
+    acc = limbs.astype(np.int64) @ weight.astype(np.int64).T
+    linear.rescale_host(acc.astype(np.int32), scales, weight_scales, expected)
+    assert (y == expected).all()
+
+
 def make_cache(pages: int, heads: int, page: int, size: int) -> KvLayer:
     shape = (pages, heads, page)
     return KvLayer(
