@@ -60,7 +60,7 @@ class TrainingParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     epochs: int = 3
     max_steps: int = 48
     batch_size: int = 4
-    sequence_length: int = 128
+    sequence_length: int = 192
     learning_rate: float = 1e-3
     seed: int = 0
 
