@@ -6,7 +6,9 @@ Importing this module does not load torch. All requests in flight when the worke
 
 import contextlib
 import math
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -33,8 +35,6 @@ from openledger.kernels.engine.messages import (
 from openledger.kernels.framing import ChannelClosed, FrameError
 
 WORKER: Final = "openledger.kernels.engine.worker"
-# Idle threads of one pool must sleep, not spin, or they take the cores from the other pool's.
-_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 _RESTART_DELAY_S: Final = (0.2, 1.0, 5.0, 15.0)
 
 Event = Token | Finished | Failed
@@ -137,7 +137,7 @@ class EngineClient:
         failures = 0
         while self._unusable is None:
             try:
-                async with open_child(WORKER, FromWorker, environment=_ENVIRONMENT) as child:
+                async with open_child(WORKER, FromWorker, environment=_environment(self.config)) as child:
                     reason = await self._run_once(child)
                     # Killed or crashed: the exit status says which, once it has been reaped.
                     with trio.move_on_after(1):
@@ -217,6 +217,15 @@ class EngineClient:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+def _environment(config: EngineConfig) -> dict[str, str]:
+    # Idle threads of one pool must sleep, not spin, or they take the cores from the other pool's.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"}
+    if not os.access(Path(__file__).parent, os.W_OK):
+        # Compiled kernels are kept beside the code; where that is read-only, in the folder we may write.
+        environment["NUMBA_CACHE_DIR"] = str(Path(config.cache_folder) / "kernels")
+    return environment
 
 
 @contextlib.asynccontextmanager
