@@ -8,7 +8,7 @@ is msgpack; what it holds is checked against the receipt's hashes, so its own fo
 from __future__ import annotations
 
 import struct
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import orjson
@@ -105,7 +105,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     retrieval: Retrieval | None
     evidence: bytes
     vector: list[tuple[int, int]]
-    receipt: dict[str, int | str | bytes]
+    receipt: dict[str, Any]
     signature: bytes
     voucher_signature: bytes
 
@@ -129,12 +129,12 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     def signed_receipt(self) -> Receipt:
         """The receipt as a typed message. Raises InvalidRecord where its fields are not a receipt's."""
         try:
-            return Receipt(**self.receipt)  # type: ignore[arg-type]  # checked field by field by Receipt
+            return Receipt(**self.receipt)  # checked field by field by Receipt
         except (TypeError, ValueError) as error:
             raise InvalidRecord(f"the receipt in this body is malformed: {error}") from error
 
 
-def receipt_fields(receipt: Receipt) -> dict[str, int | str | bytes]:
+def receipt_fields(receipt: Receipt) -> dict[str, Any]:
     """A receipt's fields by name, in order, as they are stored in a body."""
     return {name: getattr(receipt, name) for name in Receipt.TYPES}
 
