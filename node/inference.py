@@ -34,7 +34,7 @@ from openledger.node.content import ContentStore
 from openledger.node.payments import Admission, Payments
 from openledger.node.prompt import last_question, with_passages
 from openledger.node.receipts import BookedReceipt, ReceiptBook
-from openledger.node.records import AnswerBody, ChatRequest, Message, receipt_fields, retrieval_root
+from openledger.node.records import AnswerBody, ChatRequest, Message, retrieval_root
 from openledger.node.wallet import Wallet
 
 log = structlog.get_logger(__name__)
@@ -234,7 +234,7 @@ class Inference:
                     retrieval=prepared.retrieval,
                     evidence=attributed.evidence,
                     vector=attributed.vector,
-                    receipt=receipt_fields(receipt),
+                    receipt=receipt.to_json(),
                     signature=receipt.sign(self._domain, self._provider.private_key),
                     voucher_signature=admission.voucher.signature,
                 )

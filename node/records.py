@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from openledger.evm_ext.proofs.eip712 import InvalidMessage
 from openledger.evm_ext.proofs.receipt import Receipt
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.messages import Retrieval
@@ -95,7 +96,7 @@ def retrieval_root(retrieval: Retrieval | None) -> bytes:
 
 
 class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
-    """The body behind a receipt. `receipt` holds the receipt's fields in their order, bytes as bytes."""
+    """The body behind a receipt. `receipt` is the typed message by EIP-712's names, bytes as 0x hex."""
 
     request: ChatRequest
     prompt_tokens: list[int]
@@ -129,14 +130,9 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     def signed_receipt(self) -> Receipt:
         """The receipt as a typed message. Raises InvalidRecord where its fields are not a receipt's."""
         try:
-            return Receipt(**self.receipt)  # checked field by field by Receipt
-        except (TypeError, ValueError) as error:
+            return Receipt.from_json(self.receipt)
+        except InvalidMessage as error:
             raise InvalidRecord(f"the receipt in this body is malformed: {error}") from error
-
-
-def receipt_fields(receipt: Receipt) -> dict[str, Any]:
-    """A receipt's fields by name, in order, as they are stored in a body."""
-    return {name: getattr(receipt, name) for name in Receipt.TYPES}
 
 
 def encode_receipt_list(hashes: list[bytes]) -> bytes:
