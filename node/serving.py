@@ -124,9 +124,7 @@ async def open_serving(node: RollupNode, router: Router) -> AsyncIterator[list[S
             Service("registries", registered.run, probe=registered.probe),
             Service("content", follower.run),
         ]
-        book: ReceiptBook | None = None
-        checking: Checking | None = None
-        publishing: PublishingService | None = None
+        book = None
         if providing:
             book = ReceiptBook(config.folder / "receipts.sqlite")
             stack.callback(book.close)
