@@ -91,7 +91,7 @@ def retrieve(indexes: Sequence[Index], query_vector: bytes, k: int, minimum_scor
 def attribute(
     indexes: Sequence[Index], output_tokens: Sequence[int], retrieval: Retrieval | None, policy: AttributionPolicy
 ) -> Attribution:
-    """Who is behind this answer.
+    """Who is behind this answer; nobody, where there are no indexes (a release without Datanets).
 
     `retrieval` holds what reached the prompt: the first chunks, best first, of what `retrieve` finds for its query
     vector, k and minimum score in the same indexes. Raises `BadRequest` if it holds anything else, if indexes
@@ -134,11 +134,11 @@ def _check(indexes: Sequence[Index], output_tokens: Sequence[int], policy: Attri
         policy.validate()
     except ValueError as error:
         raise BadRequest(f"policy: {error}") from error
-    if not 0 < len(indexes) <= MAX_INDEXES:
-        raise BadRequest(f"an answer is attributed in 1 to {MAX_INDEXES} indexes, not {len(indexes)}")
+    if len(indexes) > MAX_INDEXES:
+        raise BadRequest(f"an answer is attributed in at most {MAX_INDEXES} indexes, not {len(indexes)}")
     if len({(i.manifest.datanet, i.manifest.version) for i in indexes}) != len(indexes):
         raise BadRequest("the same Datanet version is named twice")
-    if len({i.manifest.tokenizer_hash for i in indexes}) != 1:
+    if len({i.manifest.tokenizer_hash for i in indexes}) > 1:
         raise BadRequest("the indexes were made with different tokenizers")
     if len(output_tokens) > MAX_OUTPUT_TOKENS:
         raise BadRequest(f"{len(output_tokens)} output tokens, the limit is {MAX_OUTPUT_TOKENS}")

@@ -56,6 +56,12 @@ def test_an_answer_without_evidence_has_an_empty_vector(index: Index, words: Wor
     assert attribute([index], [], None, AttributionPolicy()).vector == ()
 
 
+def test_an_answer_without_indexes_pays_nobody(words: WordTokenizer) -> None:
+    found = attribute([], [1, 2, 3], None, AttributionPolicy())
+    assert (found.vector, found.spans) == ((), ())
+    assert found.evidence_hash == attribute([], [4], None, AttributionPolicy()).evidence_hash
+
+
 def test_what_reached_the_prompt_is_paid(index: Index, words: WordTokenizer) -> None:
     query = HashEncoder().embed(passage("Bread", BREAD.strip()))
     found = retrieve([index], query, 3, 1)
