@@ -135,16 +135,30 @@ class Inference:
     def quote(self, release: ServedRelease, request: ChatRequest) -> int:
         """About the most that the call can cost, in micro-OPEN, without searching for passages.
 
-        Raises PromptError.
+        Raises PromptError, InferenceFailed("prompt_too_long").
         """
-        prompt = len(prompt_tokens(self._tokenizer, request.messages)) + request.retrieval_k * PASSAGE_TOKENS_BOUND
-        return self._fee(release, prompt, request.max_tokens)
+        prompt = len(prompt_tokens(self._tokenizer, request.messages))
+        self._check_length(prompt, request.max_tokens)
+        return self._fee(release, prompt + request.retrieval_k * PASSAGE_TOKENS_BOUND, request.max_tokens)
+
+    def _check_length(self, prompt_tokens: int, output_tokens: int) -> None:
+        """The engine would refuse it too, but only after an answer has begun."""
+        info = self._engine.info
+        if info is not None and prompt_tokens + output_tokens > info.max_context:
+            raise InferenceFailed(
+                "prompt_too_long",
+                f"a prompt of {prompt_tokens} tokens and an answer of up to {output_tokens} do not fit the context of "
+                f"{info.max_context}: shorten the prompt, lower max_tokens or pass fewer passages",
+            )
 
     def _fee(self, release: ServedRelease, prompt_tokens: int, output_tokens: int) -> int:
         return token_price(prompt_tokens, output_tokens, release.price_in, release.price_out, self._platform_bps)
 
     async def prepare(self, release: ServedRelease, request: ChatRequest) -> Prepared:
-        """Search for passages and fix the prompt. Raises AttributionError, PromptError."""
+        """Search for passages and fix the prompt.
+
+        Raises AttributionError, PromptError, InferenceFailed("prompt_too_long").
+        """
         head = self._head()
         retrieval = None
         if release.index_folders and request.retrieval_k:
@@ -156,6 +170,7 @@ class Inference:
             )
         messages = with_passages(request.messages, retrieval.chunks if retrieval else ())
         prompt = prompt_tokens(self._tokenizer, messages)
+        self._check_length(len(prompt), request.max_tokens)
         most = self._fee(release, len(prompt), request.max_tokens)
         return Prepared(request, release, retrieval, prompt, most, head)
 

@@ -183,6 +183,8 @@ class ChatApi:
             most = self._inference.quote(release, request)
         except PromptError as error:
             raise ApiError(400, "bad_request", str(error)) from error
+        except InferenceFailed as error:
+            raise _failed(error) from error
         if header is None:
             raise self._unpaid(
                 PaymentRequired(
@@ -199,6 +201,8 @@ class ChatApi:
         except PaymentRequired as refused:
             refused.needed = refused.needed and max(refused.needed, self._payments.needed(voucher, most))
             raise self._unpaid(refused, release) from refused
+        except InferenceFailed as error:
+            raise _failed(error) from error
         except AttributionError as error:
             raise ApiError(
                 503, "retrieval_failed", f"the passages could not be searched: {error}", "server_error"
@@ -256,9 +260,7 @@ class ChatApi:
                     async for event in events:
                         yield event
         except InferenceFailed as error:
-            status = _STATUS.get(error.code, 500)
-            kind = "invalid_request_error" if status < 500 else "server_error"
-            raise ApiError(status, error.code, f"{error}; nothing is owed for this call", kind) from error
+            raise _failed(error) from error
         except (AttributionError, StaleChannel) as error:
             raise ApiError(
                 503,
@@ -291,6 +293,12 @@ class ChatApi:
         except PaymentRequired as refused:
             yield _event(self._unpaid(refused, prepared.release).body())
         yield b"data: [DONE]\n\n"
+
+
+def _failed(error: InferenceFailed) -> ApiError:
+    status = _STATUS.get(error.code, 500)
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return ApiError(status, error.code, f"{error}; nothing is owed for this call", kind)
 
 
 def _event(value: dict[str, Any]) -> bytes:
