@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import orjson
@@ -47,7 +47,7 @@ from openledger.node.factory.releases import (
     draft_release,
     pin_of,
 )
-from openledger.node.http import Request, Response, Router, StreamingResponse
+from openledger.node.http import Request, Response, Router, StreamingResponse, require_modest_json
 from openledger.node.registry import Release
 
 MAX_DATANETS = 16
@@ -57,11 +57,12 @@ KEEP_ALIVE_S = 15.0
 MAX_PRICE = 10**12
 
 T = TypeVar("T")
+_U32 = Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
 
 
 class _VersionNamed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    datanet: int
-    version: int
+    datanet: _U32
+    version: _U32
 
 
 class _FineTune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -303,6 +304,7 @@ def _shown_draft(draft: ReleaseDraft) -> dict[str, Any]:
 
 def _body(request: Request, kind: type[T], what: str) -> T:
     try:
+        require_modest_json(request.body)
         return msgspec.json.decode(request.body, type=kind)
     except (msgspec.MsgspecError, ValueError) as error:  # Split says by ValueError what does not sum up
         raise ApiError(400, "bad_request", f"the body is not {what}: {error}") from error
