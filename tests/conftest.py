@@ -10,13 +10,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import trio
+from safetensors import safe_open
 
+from openledger.evm_ext.proofs.content import content_hash
+from openledger.evm_ext.proofs.policy import AttributionPolicy
+from openledger.evm_ext.proofs.receipt import ChannelTerms, Voucher, ledger_domain
+from openledger.evm_ext.proofs.release import ReleaseManifest
+from openledger.genesis.dev_accounts import USERS
+from openledger.genesis.parameters import MICRO_OPEN_WEI, Split
+from openledger.genesis.presets import DEVNET
+from openledger.genesis.tables import tables_root
 from openledger.node.config import VALIDATOR_PORT_STEP, Endpoints, Ports, load_config
+from openledger.node.payments import PAYMENT_HEADER, SignedVoucher
+from openledger.node.predeploy_contracts import inference_ledger, model_registry
+from openledger.node.prompt import template_hash
+from openledger.node.rpc_client import RpcClient
+from openledger.node.wallet import Wallet
 
 START_S = 90.0
 
@@ -124,6 +140,143 @@ class Devnet:
                 self.kill()
                 raise AssertionError(f"it did not stop:\n{self.log[-3000:]}") from None
         return self.process.returncode
+
+
+@dataclass
+class Shop:
+    """A devnet that answers with a release of the bare model, and a payer with a channel."""
+
+    devnet: Devnet
+    release: int
+    payer: Wallet
+    terms: ChannelTerms
+    model: str = "bare"
+
+    @property
+    def api(self) -> str:
+        return self.devnet.endpoints.api
+
+    def with_channel(self, terms: ChannelTerms, deposit_micro_open: int) -> Shop:
+        """Open another channel; the shop as its payer sees it."""
+        arguments = (terms.receiver, terms.authorizer, terms.withdraw_delay, terms.salt)
+        value = deposit_micro_open * MICRO_OPEN_WEI
+        transact(self.devnet, self.payer, inference_ledger(), "open", *arguments, value_wei=value)
+        return replace(self, terms=terms)
+
+    def state(self) -> dict[str, Any]:
+        """What the provider says of the channel."""
+        found: dict[str, Any] = self.get(f"/v1/channels/0x{self.terms.id.hex()}").json()
+        return found
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.api + path, timeout=60, trust_env=False)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.post(self.api + path, timeout=120, trust_env=False, **options)
+
+    def voucher(self, micro_open: int, *, key: bytes | None = None, chain_id: int = DEVNET.l2_chain_id) -> str:
+        """The payment header of a voucher on the channel for that much in all."""
+        voucher = Voucher(self.terms.id, micro_open)
+        return SignedVoucher(voucher, voucher.sign(ledger_domain(chain_id), key or self.payer.private_key)).header()
+
+    def good_voucher(self) -> str:
+        """One that pays for any short call."""
+        return self.voucher(int(self.state()["next_voucher_above_micro_open"]) + 20_000)
+
+    def body(self, question: str = "What is a whale?", **fields: Any) -> dict[str, Any]:
+        message = {"role": "user", "content": question}
+        return {"model": self.model, "messages": [message], "max_tokens": 8, "temperature": 0, **fields}
+
+    def ask(self, body: dict[str, Any], header: str | None = None) -> httpx.Response:
+        headers = {PAYMENT_HEADER: header} if header is not None else {}
+        return self.post("/v1/chat/completions", json=body, headers=headers)
+
+
+def bare_manifest(name: str, adapter_hash: bytes = bytes(32)) -> ReleaseManifest:
+    """The model as this machine's engine has it, without Datanets."""
+    from openledger.kernels.model.config import config_from_metadata
+    from openledger.kernels.model.gguf import default_model_file, open_gguf
+    from openledger.kernels.model.tokenizer import ModelTokenizer
+
+    cache = load_config().cache_folder
+    gguf = open_gguf(default_model_file(), cache)
+    config, tokenizer = config_from_metadata(gguf.metadata), ModelTokenizer(gguf.metadata)
+    (weights,) = cache.glob("*.exact-1.safetensors")
+    with safe_open(weights, "numpy") as imported:
+        root = bytes.fromhex(imported.metadata()["root"])
+    return ReleaseManifest(
+        name=name,
+        base_model=config.name,
+        base_model_root=root,
+        adapter_hash=adapter_hash,
+        tokenizer_hash=tokenizer.hash,
+        template_hash=template_hash(tokenizer.template_hash),
+        tables_hash=tables_root(config.tables),
+        numerics="exact-1",
+        embedder_hash=bytes(32),
+        datanets=(),
+        attribution=AttributionPolicy(),
+        price_in=1000,
+        price_out=3000,
+        split=Split(owner_bps=5500, contributors_bps=0),
+    )
+
+
+def register(devnet: Devnet, manifest: ReleaseManifest, owner: Wallet) -> int:
+    """Upload a manifest and register it as a release; its number."""
+    encoded = manifest.encode()
+    kept = httpx.post(f"{devnet.endpoints.api}/v1/content", content=encoded, trust_env=False)
+    assert kept.json()["content_hash"] == "0x" + content_hash(encoded).hex(), kept.text
+    registration = (
+        manifest.hash,
+        content_hash(encoded),
+        manifest.adapter_hash,
+        manifest.tokenizer_hash,
+        bytes(32),
+        owner.address,
+        manifest.price_in,
+        manifest.price_out,
+        list(manifest.split.parts),
+        [],
+        manifest.name,
+    )
+    transact(devnet, owner, model_registry(), "register", registration)
+    releases = httpx.get(f"{devnet.endpoints.api}/v1/releases", trust_env=False).json()
+    return int(releases["count"])
+
+
+def transact(devnet: Devnet, wallet: Wallet, contract: Any, function: str, *arguments: Any, value_wei: int = 0) -> None:
+    async def send() -> None:
+        async with RpcClient(devnet.endpoints.rpc) as rpc:
+            await wallet.send(rpc, contract, function, *arguments, value_wei=value_wei)
+
+    trio.run(send)
+
+
+def open_shop(devnet: Devnet) -> Shop:
+    """Register the bare release and open a channel of 5 OPEN with the provider."""
+    payer = Wallet(USERS[3].private_key)
+    release = register(devnet, bare_manifest(Shop.model), Wallet(USERS[0].private_key))
+    provider = httpx.get(f"{devnet.endpoints.api}/v1/provider", trust_env=False).json()
+    delay = provider["min_withdraw_delay_blocks"]
+    terms = ChannelTerms(payer.address, bytes.fromhex(provider["provider"][2:]), payer.address, delay, bytes(32))
+    shop = Shop(devnet, release, payer, terms).with_channel(terms, 5_000_000)
+    devnet.wait_for(lambda: shop.get(f"/v1/models/{Shop.model}").status_code == 200, 60, "the release to be served")
+    return shop
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    """A serving devnet, ready, with a release and a channel; parametrise indirectly for other flags."""
+    flags = getattr(request, "param", ("--no-validator",))
+    devnet = Devnet(tmp_path_factory.mktemp("shop"), free_port_offset(), flags)
+    devnet.start()
+    try:
+        devnet.wait_until_ready(240)
+        yield open_shop(devnet)
+    finally:
+        if devnet.process is not None and devnet.process.poll() is None:
+            devnet.kill()
 
 
 @pytest.fixture
