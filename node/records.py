@@ -8,7 +8,7 @@ is msgpack; what it holds is checked against the receipt's hashes, so its own fo
 from __future__ import annotations
 
 import struct
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import orjson
@@ -106,7 +106,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     retrieval: Retrieval | None
     evidence: bytes
     vector: list[tuple[int, int]]
-    receipt: dict[str, Any]
+    receipt: dict[str, int | str]
     signature: bytes
     voucher_signature: bytes
 

@@ -19,6 +19,7 @@ from openledger.node.cli import (
     finetune,
     health,
     node,
+    quickstart,
     receipt,
     release,
     verify,
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 app.command("dev")(dev.dev)
 app.command("node")(node.node)
+app.command("quickstart")(quickstart.quickstart)
 app.command("accounts")(accounts.accounts)
 app.command("health")(health.health)
 app.command("ask")(ask.ask)
