@@ -208,7 +208,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
                 await sequencer.run(ready=driver.caught_up, task_status=task_status)
 
             services += [
-                Service("sequencer", sequence, probe=lambda: sequencer.problem),
+                Service("sequencer", sequence, probe=sequencer.status),
                 Service("batcher", batcher.run, probe=lambda: batcher.problem),
             ]
         yield RollupNode(

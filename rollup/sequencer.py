@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 BlockCallback = Callable[[ExecutionPayload], Awaitable[None]]
 
+BEHIND_S = 20
 RETRY_S = 0.5
 L1_PATIENCE_S = 1.0
 
@@ -56,6 +57,16 @@ class Sequencer:
         self._builder = AttributesBuilder(engine.config, l1)
         self._clock = clock or WallClock()
 
+    def status(self) -> str | None:
+        """What keeps blocks from coming at their time; None if nothing does.
+
+        After a pause the clock has to be caught up with first, and whoever asks for the newest state gets an old one.
+        """
+        behind = self._clock.now() - self._engine.chain.head("unsafe").timestamp
+        if self.problem is None and behind > BEHIND_S:
+            return f"building the blocks of a pause: {behind:.0f} s of it are left"
+        return self.problem
+
     async def run(
         self,
         *,
@@ -69,7 +80,9 @@ class Sequencer:
         """
         task_status.started()
         if ready is not None and self._engine.chain.head("unsafe").number == self._engine.config.l2_genesis.number:
+            self.problem = "waiting until derivation has read all of L1: it may hold blocks that were forgotten here"
             await ready.wait()
+            self.problem = None
         while True:
             due = self._engine.chain.head("unsafe").timestamp + self._engine.config.block_time
             wait = due - self._clock.now()

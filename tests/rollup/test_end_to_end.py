@@ -97,6 +97,14 @@ async def test_a_block_is_closed_when_its_time_is_over_and_the_rest_waits(networ
     assert await network.sequencer.produce_block(network.clock.time) is None
 
 
+async def test_a_sequencer_that_has_to_catch_up_says_so(network) -> None:
+    assert network.sequencer.status() is None
+    await network.advance(60, sequence=False)
+    assert "pause" in (network.sequencer.status() or "")
+    await network.tick()
+    assert network.sequencer.status() is None
+
+
 class Hanging:
     """L1 as long as nothing after `known` is asked for; then it hangs, or fails."""
 
