@@ -75,28 +75,43 @@ def draw(
     seed: bytes,
     position: int,
 ) -> int:
-    """The token drawn from what `candidates` found; `exp` the table as int64."""
+    """The token drawn from what `candidates` found; `exp` the table as int64.
+
+    All tokens with one e have one p, so cuts and sums are counted by e, and only the e that the draw falls into is
+    put in order.
+    """
     ids, d, e = found
-    p = exp[e]
-    alive = p > 0
-    ids, d, p = ids[alive], d[alive], p[alive]
-    order = np.argsort(d, kind="stable")
+    counts = np.bincount(e)
+    weights = exp[: len(counts)]
+    # Entries that are 0 end the table; tokens there do not count.
+    counts[weights == 0] = 0
+    numbers, sums = np.cumsum(counts), np.cumsum(counts * weights)
+
+    def sum_of(keep: int) -> int:
+        """Of the first `keep` tokens."""
+        at = int(np.searchsorted(numbers, keep, "left"))
+        return int(sums[at]) - (int(numbers[at]) - keep) * int(weights[at])
+
+    keep = int(numbers[-1])
     if top_k:
-        order = order[:top_k]
-    p = p[order]
-    sums = np.cumsum(p)
-    keep = len(p)
+        keep = min(keep, top_k)
     if top_p_ppm < 1_000_000:
-        needed = -(-top_p_ppm * int(sums[-1]) // 1_000_000)
-        keep = int(np.searchsorted(sums, needed, "left")) + 1
+        needed = -(-top_p_ppm * sum_of(keep) // 1_000_000)
+        at = int(np.searchsorted(sums, needed, "left"))
+        keep = int(numbers[at]) - (int(sums[at]) - needed) // int(weights[at])
     if min_p_ppm:
-        needed = -(-min_p_ppm * int(p[0]) // 1_000_000)
-        keep = min(keep, int(np.searchsorted(-p, -needed, "right")))
+        first = int(weights[int(np.searchsorted(numbers, 1, "left"))])
+        needed = -(-min_p_ppm * first // 1_000_000)
+        keep = min(keep, int(numbers[int(np.searchsorted(-weights, -needed, "right")) - 1]))
     w = words(seed)
     out = philox(np.array([[position, 0, w[2], w[3]]], np.uint32), (w[0], w[1]))[0]
     u = int(out[0]) | int(out[1]) << 32
-    r = (u * int(sums[keep - 1])) >> 64
-    return int(ids[order[int(np.searchsorted(sums[:keep], r, "right"))]])
+    r = (u * sum_of(keep)) >> 64
+    at = int(np.searchsorted(sums, r, "right"))
+    index = (r - (int(sums[at]) - int(counts[at]) * int(weights[at]))) // int(weights[at])
+    members = np.nonzero(e == at)[0]
+    order = np.argsort(d[members], kind="stable")
+    return int(ids[members[order[index]]])
 
 
 def greedy(logits: Any) -> int:
