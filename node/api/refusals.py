@@ -23,6 +23,7 @@ from openledger.node.factory.jobs import JobNotFinished, TooManyJobs, UnknownJob
 from openledger.node.factory.releases import ReleaseRefused
 from openledger.node.http import Handler, Request, Response, StreamingResponse
 from openledger.node.registry import NotRegistered
+from openledger.node.unknown_ids import in_words
 
 _REFUSALS: tuple[tuple[type[Exception], int, str], ...] = (
     (DocumentTooLarge, 413, "document_too_large"),
@@ -56,7 +57,7 @@ def refusing(handler: Callable[[Request], Awaitable[Response | StreamingResponse
         except tuple(kind for kind, _, _ in _REFUSALS) as error:
             status, code = next((s, c) for kind, s, c in _REFUSALS if isinstance(error, kind))
             kind_of_error = "server_error" if status >= 500 else "invalid_request_error"
-            raise ApiError(status, code, str(error), kind_of_error) from error
+            raise ApiError(status, code, in_words(str(error)), kind_of_error) from error
 
     return answering(handled)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import trio
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
@@ -51,7 +52,7 @@ def create(
             return await client.create_datanet(chain, node, signer, name, description=description, public=not private)
 
     number = trio.run(run)
-    _console().print(f"Datanet {number} ({name}) is yours, {'0x' + signer.address.hex()}")
+    _console().print(f"Datanet {number} ({name}) is yours, {'0x' + signer.address.hex()}", markup=False)
 
 
 @app.command("add")
@@ -94,7 +95,9 @@ def add(
                 return await client.contribute(chain, node, signer, datanet, documents, folder=drafts, on_progress=show)
 
     for contributed in trio.run(run):
-        console.print(f"contribution {contributed.contribution}: {contributed.name}, waits for the owner's approval")
+        console.print(
+            f"contribution {contributed.contribution}: {contributed.name}, waits for the owner's approval", markup=False
+        )
 
 
 def _files(paths: list[Path]) -> list[Path]:
@@ -128,7 +131,7 @@ def list_datanets(api: ApiUrl = None, port_offset: ClientPortOffset = 0) -> None
     for datanet in trio.run(run):
         table.add_row(
             str(datanet["id"]),
-            datanet["name"],
+            escape(datanet["name"]),
             str(datanet["approvals"]),
             str(datanet["versions"]),
             "yes" if datanet["is_public"] else "no",
@@ -148,7 +151,7 @@ def show(datanet: Datanet, api: ApiUrl = None, port_offset: ClientPortOffset = 0
 
     shown, contributions, versions = trio.run(run)
     console = _console()
-    console.print(f"[bold]{shown['name']}[/bold]  Datanet {datanet}, owner {shown['owner']}", markup=True)
+    console.print(f"[bold]{escape(shown['name'])}[/bold]  Datanet {datanet}, owner {shown['owner']}")
     if shown["metadata"] and shown["metadata"].get("description"):
         console.print(str(shown["metadata"]["description"]), markup=False)
     table = Table("#", "document", "licence", "bytes", "status", "on this node", "contributor", title="contributions")
@@ -156,8 +159,8 @@ def show(datanet: Datanet, api: ApiUrl = None, port_offset: ClientPortOffset = 0
         about = c["metadata"] or {}
         table.add_row(
             str(c["id"]),
-            about.get("title") or c["document_hash"][:18],
-            about.get("license", ""),
+            escape(about.get("title") or c["document_hash"][:18]),
+            escape(about.get("license", "")),
             f"{c['size']:,}",
             c["status"],
             "yes" if c["held"] else "not yet",

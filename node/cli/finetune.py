@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import trio
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -42,7 +43,7 @@ def watching(console: Console, description: str) -> tuple[Progress, Any]:
 
     def show(event: dict[str, Any]) -> None:
         if event["kind"] == "interrupted":
-            console.print(f"[yellow]{event['message']}[/yellow]")
+            console.print(f"[yellow]{escape(event['message'])}[/yellow]")
         for name, shown in (("loss", "loss"), ("held_out_loss", "held out")):
             if event.get(name) is not None:
                 losses[shown] = event[name]
@@ -107,7 +108,7 @@ async def _version(node: Api, text: str) -> tuple[int, int]:
 
 
 async def _watch(console: Console, node: Api, job: str, name: str) -> None:
-    bars, show = watching(console, name)
+    bars, show = watching(console, escape(name))
     with bars:
         ended = await client.follow_finetune(node, job, show)
     console.print(f"job {job} is finished: `openledger release register NAME --job {job}` makes it a release")
@@ -131,12 +132,12 @@ def list_jobs(api: ApiUrl = None, port_offset: ClientPortOffset = 0) -> None:
         progress = job["progress"] or {}
         table.add_row(
             job["id"],
-            job["name"],
+            escape(job["name"]),
             job["state"],
             ", ".join(f"{d['datanet']}:{d['version']}" for d in job["datanets"]),
             f"{progress['step']}/{progress['total']}" if progress.get("total") else "",
             datetime.fromtimestamp(job["created_at"], UTC).astimezone().strftime("%Y-%m-%d %H:%M"),
-            job["error"] or "",
+            escape(job["error"] or ""),
         )
     Console().print(table)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import trio
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from openledger.genesis.parameters import Split
@@ -61,10 +62,10 @@ def register(
             number = await client.register_release(
                 chain, node, signer, name, job, price_in=price_in, price_out=price_out, split=parts
             )
-            console.print(f"release {number} ({name}) is registered")
+            console.print(f"release {number} ({name}) is registered", markup=False)
             with console.status("getting ready to serve it") as status:
-                await client.wait_until_served(node, number, lambda reason: status.update(reason))
-            console.print(f'served: `openledger ask "…" --model {name}`')
+                await client.wait_until_served(node, number, lambda reason: status.update(escape(reason)))
+            console.print(f'served: `openledger ask "…" --model {name}`', markup=False)
 
     trio.run(run)
 
@@ -87,11 +88,11 @@ def list_releases(api: ApiUrl = None, port_offset: ClientPortOffset = 0) -> None
         served = "yes" if release["served_here"] else release["waits_for"] or "no"
         table.add_row(
             str(release["id"]),
-            release["name"],
+            escape(release["name"]),
             str(release["price_in_micro_open_per_1000"]),
             str(release["price_out_micro_open_per_1000"]),
             ", ".join(f"{d['datanet']}:{d['version']}" for d in release["datanets"]),
-            served if release["active"] else "deprecated",
+            escape(served) if release["active"] else "deprecated",
         )
     Console().print(table)
 

@@ -6,7 +6,7 @@ an interruption and goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from openledger.node.errors import UserError
 from openledger.node.payer import Api, ApiRefused
 from openledger.node.predeploy_contracts import datanet_registry
 from openledger.node.rpc_client import RpcClient
+from openledger.node.unknown_ids import in_words
 from openledger.node.wallet import TransactionReverted, Wallet
 
 SIGNATURE_VALID_S = 24 * 3600
@@ -154,7 +155,7 @@ async def contribute(
     """
     rules = await economy(api)
     registry = datanet_registry()
-    await read(rpc, registry, "getDatanet", datanet)  # an unknown one is said before anything is paid
+    await _datanet(rpc, datanet)  # an unknown one is said before anything is paid
     drafts = Drafts(folder, rules.chain_id, datanet, wallet.address)
     done: dict[bytes, Contributed] = {}
     unique = {document.hash: document for document in documents}
@@ -186,6 +187,15 @@ async def contribute(
             done[document.hash] = Contributed(document.metadata.name, number, document.hash)
             on_progress(ContributeProgress(document.metadata.name, "done", number))
     return [done[h] for h in unique]
+
+
+async def _datanet(rpc: RpcClient, datanet: int) -> tuple[int, int]:
+    """How many approvals and versions a Datanet has. Raises TransactionReverted for an unknown one."""
+    try:
+        *_, approvals, versions = await read(rpc, datanet_registry(), "getDatanet", datanet)
+    except TransactionReverted as error:
+        raise TransactionReverted(in_words(str(error))) from error
+    return int(approvals), int(versions)
 
 
 async def _wait_for_block(rpc: RpcClient, number: int) -> int:
@@ -287,6 +297,14 @@ async def _upload(api: Api, document: CheckedDocument) -> None:
         raise UserError(f"the node at {api.url} keeps {about.name} under other hashes: it runs another version")
 
 
+async def _owners(sent: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """The receipt of what only an owner may send; a refusal says so in words."""
+    try:
+        return await sent
+    except TransactionReverted as error:
+        raise TransactionReverted(in_words(str(error))) from error
+
+
 async def contributions(api: Api, datanet: int) -> list[dict[str, Any]]:
     """Everything contributed to a Datanet, as the API shows it."""
     found: list[dict[str, Any]] = []
@@ -300,12 +318,12 @@ async def contributions(api: Api, datanet: int) -> list[dict[str, Any]]:
 
 async def approve(rpc: RpcClient, wallet: Wallet, datanet: int, identifiers: Sequence[int]) -> None:
     """Admit pending contributions, in this order. Raises TransactionReverted, RpcError, RpcUnavailable."""
-    await wallet.send(rpc, datanet_registry(), "approve", datanet, list(identifiers))
+    await _owners(wallet.send(rpc, datanet_registry(), "approve", datanet, list(identifiers)))
 
 
 async def reject(rpc: RpcClient, wallet: Wallet, contribution: int, reason: str) -> None:
     """Turn a pending contribution down. Raises as `approve`."""
-    await wallet.send(rpc, datanet_registry(), "reject", contribution, reason)
+    await _owners(wallet.send(rpc, datanet_registry(), "reject", contribution, reason))
 
 
 async def publish(
@@ -322,13 +340,13 @@ async def publish(
     RpcError, RpcUnavailable, ApiUnavailable.
     """
     registry = datanet_registry()
-    *_, approvals, versions = await read(rpc, registry, "getDatanet", datanet)
+    approvals, versions = await _datanet(rpc, datanet)
     number, root = int(versions), b""
     if number:
         ((root, count, _),) = await read(rpc, registry, "getVersion", datanet, number)
     if not number or count != approvals:
         on_progress(PublishProgress("publishing the version"))
-        receipt = await wallet.send(rpc, registry, "publishVersion", datanet)
+        receipt = await _owners(wallet.send(rpc, registry, "publishVersion", datanet))
         event = events_of(registry, receipt, "VersionPublished")[0].arguments
         number, root = int(event["version"]), event["root"]
     index = await _indexed(api, datanet, number, on_progress)
@@ -339,7 +357,7 @@ async def publish(
     (on_chain,) = await read(rpc, registry, "getCorpus", datanet, number, tokenizer)
     if not on_chain[3]:
         on_progress(PublishProgress("committing to the corpus"))
-        await wallet.send(rpc, registry, "setCorpus", datanet, number, tokenizer, *roots, index["tokens"])
+        await _owners(wallet.send(rpc, registry, "setCorpus", datanet, number, tokenizer, *roots, index["tokens"]))
     elif [*on_chain[:3], on_chain[3]] != [*roots, index["tokens"]]:
         raise UserError(
             f"version {number} of Datanet {datanet} already has another corpus on chain than this node computes; "

@@ -22,11 +22,13 @@ from openledger.kernels.attribution.errors import AttributionError
 from openledger.kernels.attribution.messages import BuildProgress, IndexDocument, IndexSummary
 from openledger.kernels.documents import DocumentError, parse_document
 from openledger.node.content import ContentStore
+from openledger.node.datanets.chain_watch import common_block
 from openledger.node.datanets.documents import MAX_METADATA_BYTES, UNNAMED, indexed_name
 from openledger.node.datanets.registered import Registered, RegistryAt
 from openledger.node.datanets.versions import VersionContents, VersionUnreadable, version_contents
 from openledger.node.errors import UserError
 from openledger.node.network import write_atomically
+from openledger.node.predeploy_contracts import datanet_registry
 from openledger.node.registry import ContributionRecord, NotRegistered
 
 log = structlog.get_logger(__name__)
@@ -120,7 +122,8 @@ def held_documents(content: ContentStore, contributions: Sequence[ContributionRe
 
 
 class IndexService:
-    """Builds the indexes of versions that releases are made of, and of those that somebody asked for."""
+    """Builds the indexes of versions that releases are made of, whose corpus is on chain (to check it), or that
+    somebody asked for."""
 
     def __init__(
         self,
@@ -140,6 +143,9 @@ class IndexService:
         self._attribution = attribution
         self._states: dict[Key, IndexState] = {}
         self._asked: set[Key] = set()
+        self._committed: dict[int, int] = {}
+        """Per Datanet the newest version whose corpus was set."""
+        self._read_to = b""
 
     # asking; from any thread
 
@@ -176,12 +182,25 @@ class IndexService:
 
     def _wanted(self) -> list[Key]:
         pinned = {(d, v) for release in self._registered.releases.values() for d, v, _ in release.datanets}
+        self._read_commitments()
         wanted = []
-        for key in sorted(pinned | self._asked):
+        for key in sorted(pinned | self._asked | set(self._committed.items())):
             built = self.state(*key).built
             if built is None or not self._still_true(key, built):
                 wanted.append(key)
         return wanted
+
+    def _read_commitments(self) -> None:
+        """Notice corpora set since the last time: a node that is to check answers has the index ready in time."""
+        contract = datanet_registry()
+        head = self._chain.head("unsafe")
+        first = common_block(self._chain, self._read_to) + 1 if self._read_to else 0
+        for located in self._chain.logs(first, head.number, [contract.address], [[contract.topic("CorpusSet")]]):
+            event = contract.event(located.log.topics, located.log.data)
+            if event is not None:
+                datanet, version = int(event.arguments["datanet"]), int(event.arguments["version"])
+                self._committed[datanet] = max(version, self._committed.get(datanet, 0))
+        self._read_to = head.hash
 
     def _still_true(self, key: Key, built: BuiltIndex) -> bool:
         """Whether the version still has that root: a reorg may have put another in its place."""
@@ -191,6 +210,8 @@ class IndexService:
             return False
 
     async def _try(self, key: Key) -> None:
+        if self.state(*key).built is None:
+            self._states[key] = IndexState(stage="collecting documents", problem=self.state(*key).problem)
         try:
             built = await self.build(*key)
         except (
@@ -201,6 +222,7 @@ class IndexService:
             self._states[key] = IndexState(problem=str(error))
             if isinstance(error, NotRegistered | PrivateDatanet):
                 self._asked.discard(key)
+                self._committed.pop(key[0], None)
         else:
             self._states[key] = IndexState(built=built)
             self._asked.discard(key)

@@ -111,10 +111,10 @@ async def test_an_interrupted_contribution_goes_on_with_its_first_commitment(net
 async def test_an_unknown_datanet_costs_nothing(net):
     async with net.node("a") as node:
         document = client.check_document("foxes.md", TEXT, "CC0-1.0")
-        with pytest.raises(TransactionReverted, match="UnknownDatanet"):
+        with pytest.raises(TransactionReverted, match="there is no Datanet 7"):
             await contribute(net, node, net.alice, 7, [document])
         assert not (net.folder / "drafts").exists()
-        with pytest.raises(ApiRefused, match="UnknownDatanet") as refused:
+        with pytest.raises(ApiRefused, match="there is no Datanet 7") as refused:
             await node.api.get("/v1/datanets/7")
         assert refused.value.status == 404
 
