@@ -19,9 +19,10 @@ from openledger.kernels.engine.client import EngineClient, EngineUnusable
 from openledger.kernels.engine.messages import Adapter, Ready
 from openledger.node.catalog import ReleaseNotReady, ServedRelease, UnknownRelease
 from openledger.node.content import ContentMissing, ContentStore
-from openledger.node.datanets.chain_watch import new_heads
+from openledger.node.datanets.chain_watch import common_block, new_heads
 from openledger.node.datanets.indexes import IndexNotReady, IndexService
 from openledger.node.datanets.registered import RegistryAt
+from openledger.node.predeploy_contracts import model_registry
 from openledger.node.prompt import template_hash
 from openledger.node.registry import NotRegistered, Registry, Release
 
@@ -105,12 +106,28 @@ class ReleaseCatalog:
         return self._served(_numbered(self._refreshed(), identifier))
 
     def _refreshed(self) -> list[Release]:
+        """The releases as of the newest block; after the first time only those that events speak of are read again."""
         with self._lock:
             head = self._chain.head("unsafe")
-            if head.hash != self._head:
-                self._registered = list(self._registry(head.hash).releases())
-                self._head = head.hash
+            if head.hash == self._head:
+                return self._registered
+            registry = self._registry(head.hash)
+            before = self._chain.header_by_hash(self._head) if self._head else None
+            if before is None or common_block(self._chain, before.hash) < before.number:
+                self._registered = list(registry.releases())
+            else:
+                changed = self._changed(before.number + 1, head.number)
+                self._registered = [registry.release(r.id) if r.id in changed else r for r in self._registered]
+                known = len(self._registered)
+                self._registered += [registry.release(n) for n in range(known + 1, registry.release_count() + 1)]
+            self._head = head.hash
             return self._registered
+
+    def _changed(self, first: int, last: int) -> set[int]:
+        """The releases whose price or status changed in these blocks."""
+        contract = model_registry()
+        events = [contract.event(e.log.topics, e.log.data) for e in self._chain.logs(first, last, [contract.address])]
+        return {int(event.arguments["release"]) for event in events if event is not None}
 
     def _served(self, release: Release) -> ServedRelease:
         with self._lock:

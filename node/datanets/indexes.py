@@ -182,25 +182,30 @@ class IndexService:
 
     def _wanted(self) -> list[Key]:
         pinned = {(d, v) for release in self._registered.releases.values() for d, v, _ in release.datanets}
-        self._read_commitments()
+        reorganised = self._read_commitments()
         wanted = []
         for key in sorted(pinned | self._asked | set(self._committed.items())):
             built = self.state(*key).built
-            if built is None or not self._still_true(key, built):
+            if built is None or (reorganised and not self._still_true(key, built)):
                 wanted.append(key)
         return wanted
 
-    def _read_commitments(self) -> None:
-        """Notice corpora set since the last time: a node that is to check answers has the index ready in time."""
+    def _read_commitments(self) -> bool:
+        """Notice corpora set since the last time: a node that is to check answers has the index ready in time.
+
+        Returns whether blocks read before have left the chain.
+        """
         contract = datanet_registry()
         head = self._chain.head("unsafe")
-        first = common_block(self._chain, self._read_to) + 1 if self._read_to else 0
-        for located in self._chain.logs(first, head.number, [contract.address], [[contract.topic("CorpusSet")]]):
+        kept = common_block(self._chain, self._read_to) if self._read_to else -1
+        before = self._chain.header_by_hash(self._read_to) if self._read_to else None
+        for located in self._chain.logs(kept + 1, head.number, [contract.address], [[contract.topic("CorpusSet")]]):
             event = contract.event(located.log.topics, located.log.data)
             if event is not None:
                 datanet, version = int(event.arguments["datanet"]), int(event.arguments["version"])
                 self._committed[datanet] = max(version, self._committed.get(datanet, 0))
         self._read_to = head.hash
+        return before is None or kept < before.number
 
     def _still_true(self, key: Key, built: BuiltIndex) -> bool:
         """Whether the version still has that root: a reorg may have put another in its place."""
