@@ -1,0 +1,115 @@
+"""Builds the README's table of figures from the committed results.
+
+Run: python benchmarks/table.py          prints the table
+     python benchmarks/table.py --write  puts it into README.md between its two marks
+     python benchmarks/table.py --check  exits 1 when README.md is behind the results
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- figures: made by benchmarks/table.py -->", "<!-- end of figures -->"
+
+Row = tuple[str, str, str, str]
+
+
+def read(name: str) -> dict[str, Any] | None:
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def evm_rows() -> list[Row]:
+    found = read("evm")
+    if found is None:
+        return []
+    return [
+        (
+            f"blocks of 400, {what}",
+            f"{row['ours_tx_per_cpu_s']:,} transactions per CPU-second",
+            f"stock py-evm {row['stock_py_evm_tx_per_cpu_s']:,}",
+            f"{row['ratio']:.1f}×",
+        )
+        for what, row in found["results"].items()
+    ]
+
+
+def inference_rows() -> list[Row]:
+    found = read("inference")
+    rows: list[Row] = []
+    for batch, row in (found or {"results": {}})["results"].items():
+        for phase in ("decode", "prefill"):
+            ours = row["exact_tokens_per_s"][f"{phase}_cpu"]
+            peer = row["transformers_fp32_tokens_per_s"][f"{phase}_cpu"]
+            rows.append(
+                (
+                    f"SmolLM2-135M, {phase}, {batch}",
+                    f"exact {ours:.0f} tokens per CPU-second",
+                    f"transformers fp32 {peer:.0f}",
+                    f"{row['ratio'][f'{phase}_cpu']:.1f}×",
+                )
+            )
+    return rows
+
+
+def perplexity_rows() -> list[Row]:
+    found = read("perplexity")
+    if found is None:
+        return []
+    return [
+        (
+            f"perplexity on {found['tokens']:,} tokens",
+            f"exact {found['perplexity_exact']:.3f}",
+            f"transformers fp32 {found['perplexity_fp32_transformers']:.3f}",
+            f"{found['increase_percent']:+.2f} %",
+        )
+    ]
+
+
+def devnet_rows() -> list[Row]:
+    found = read("devnet")
+    if found is None:
+        return []
+    rows: list[Row] = []
+    memory = found.get("memory_mb", {})
+    for state, megabytes in memory.items():
+        if isinstance(megabytes, dict) and "total" in megabytes:
+            rows.append((f"memory of the whole devnet, {state}", f"{megabytes['total']:,.0f} MB", "aim 4,096 MB", ""))
+    story = found.get("quickstart")
+    if story:
+        rows.append(("quickstart, wall time", f"{story['total_s'] / 60:.1f} minutes", "", ""))
+    return rows
+
+
+def table() -> str:
+    rows = evm_rows() + inference_rows() + perplexity_rows() + devnet_rows()
+    lines = ["| what | ours | beside it | ratio |", "|---|---|---|---|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def main(arguments: list[str]) -> int:
+    made = table()
+    if not arguments:
+        print(made)
+        return 0
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    wanted = f"{before}{BEGIN}\n{made}\n{END}{after}"
+    if arguments == ["--check"]:
+        if wanted != text:
+            print("README.md is behind benchmarks/results: python benchmarks/table.py --write")
+            return 1
+        return 0
+    readme.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
