@@ -17,13 +17,14 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from eth_account import Account
 from safetensors import safe_open
 
 from openledger.evm_ext.proofs.content import content_hash
 from openledger.evm_ext.proofs.policy import AttributionPolicy
 from openledger.evm_ext.proofs.receipt import ChannelTerms, Voucher, ledger_domain
 from openledger.evm_ext.proofs.release import ReleaseManifest
-from openledger.genesis.dev_accounts import USERS
+from openledger.genesis.dev_accounts import USERS, DevAccount
 from openledger.genesis.parameters import MICRO_OPEN_WEI, Split
 from openledger.genesis.presets import DEVNET
 from openledger.genesis.tables import tables_root
@@ -300,3 +301,33 @@ def running_devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]
     finally:
         if devnet.process is not None and devnet.process.poll() is None:
             devnet.kill()
+
+
+@pytest.fixture(scope="session")
+def send() -> Callable[..., str]:
+    """Sends a transfer from a user and returns its hash, once the node has acknowledged it."""
+
+    def send(devnet: Devnet, sender: DevAccount) -> str:
+        nonce = int(str(devnet.rpc("eth_getTransactionCount", "0x" + sender.address.hex(), "pending")), 16)
+        signed = Account.sign_transaction(
+            {
+                "type": 2,
+                "chainId": DEVNET.l2_chain_id,
+                "nonce": nonce,
+                "to": USERS[1].address,
+                "value": 1,
+                "gas": 21_000,
+                "maxFeePerGas": 10**10,
+                "maxPriorityFeePerGas": 10**6,
+            },
+            sender.private_key,
+        )
+        return str(devnet.rpc("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex()))
+
+    return send
+
+
+@pytest.fixture(scope="session")
+def new_devnet() -> Callable[[Path, tuple[str, ...]], Devnet]:
+    """Makes a devnet that is not started yet, in a folder, with flags of `openledger dev`."""
+    return lambda folder, flags: Devnet(folder / "devnet", free_port_offset(), flags)
