@@ -197,6 +197,8 @@ class Auditor:
             tokens_hash(body.output_tokens) == receipt.output_tokens_hash and reason == receipt.stop_reason,
             f"ended by {reason.name.lower().replace('_', ' ')}",
         )
+        whole = self._tokenizer.decode(body.output_tokens)
+        yield _finding("text", whole.startswith(body.text), "of these tokens", "not the text of the tokens")
         async for finding in self._attribution_again(body, receipt, release):
             yield finding
         yield self._fee(body, receipt)
@@ -204,7 +206,23 @@ class Auditor:
     async def _attribution_again(
         self, body: AnswerBody, receipt: Receipt, release: ServedRelease
     ) -> AsyncGenerator[Finding, None]:
-        yield _finding("passages", retrieval_root(body.retrieval) == receipt.retrieval_root)
+        found, asked, policy = body.retrieval, body.request.retrieval_k, release.manifest.attribution
+        if found is None:
+            as_asked = not asked or not release.index_folders
+        else:
+            as_asked = (found.k, found.minimum_score) == (asked, policy.retrieval_minimum_score)
+        yield _finding(
+            "passages",
+            as_asked and retrieval_root(found) == receipt.retrieval_root,
+            f"{len(found.chunks) if found else 0} of at most {asked}",
+            "not what the request and the policy ask for, or not what the receipt says",
+        )
+        if not release.index_folders:
+            nothing = not body.vector and keccak256(encode_entries(())) == receipt.vector_hash
+            yield _finding(
+                "vector", nothing, "the release has no Datanets", "a release without Datanets pays nobody's data"
+            )
+            return
         try:
             again: Attributed = await self._attribution.attribute(
                 release.index_folders, body.output_tokens, body.retrieval, release.manifest.attribution
