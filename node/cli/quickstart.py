@@ -37,7 +37,7 @@ def quickstart(
         raise UserError(f"there is no folder {json_file.absolute().parent}: create it, or name another file")
     config = load_config(data_dir=data_dir)
     first, second = endpoints(port_offset=port_offset), endpoints(port_offset=port_offset + VALIDATOR_PORT_STEP)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if port_offset:
         console.print(f"[dim]each command below also takes --port-offset {port_offset}[/dim]")
     report = trio.run(lambda: tell(first, second, config.folder, Narrator(console), fresh=fresh))

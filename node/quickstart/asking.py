@@ -29,7 +29,7 @@ def _body(scene: Scene, topic: str, question: str) -> dict[str, Any]:
         "messages": [{"role": "user", "content": question}],
         "max_tokens": MAX_TOKENS,
         "temperature": 0.0,
-        "openledger": {"passages": 2},
+        "openledger": {"passages": 3},
     }
 
 
@@ -66,8 +66,9 @@ async def open_channel(scene: Scene) -> None:
 def _check_signature(scene: Scene, payer: Payer, end: dict[str, Any]) -> None:
     """The receipt must be the provider's own word. Raises UserError."""
     receipt = Receipt.from_json(end["receipt"])
-    signer = receipt.recover(ledger_domain(payer.chain_id), bytes.fromhex(end["signature"][2:]))
-    if signer != payer.terms.receiver or "0x" + receipt.struct_hash.hex() != end["receipt_hash"]:
+    domain = ledger_domain(payer.chain_id)
+    signer = receipt.recover(domain, bytes.fromhex(end["signature"][2:]))
+    if signer != payer.terms.receiver or "0x" + receipt.hash(domain).hex() != end["receipt_hash"]:
         raise UserError("the receipt is not signed by the provider: do not use this node")
 
 

@@ -55,10 +55,7 @@ async def choose_payee(scene: Scene) -> None:
 async def ripen(scene: Scene) -> None:
     """Wait out the dispute window, block by block."""
     account = await _account(scene, scene.story.payee)
-    ripe_at = [part["ripens_at_block"] for part in account["pending"] if part["micro_open"]]
-    target = min(ripe_at, default=account["block"])
-    if account["claimable_micro_open"] or not ripe_at:
-        target = account["block"]
+    target = max((p["ripens_at_block"] for p in account["pending"] if p["micro_open"]), default=account["block"])
     with scene.narrator.bars() as bars:
         start = account["block"]
         bar = bars.add_task("dispute window", total=max(1, target - start), note="")

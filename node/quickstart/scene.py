@@ -164,10 +164,11 @@ async def patiently(
         except Exception as error:
             if not is_passing(error):
                 raise
+            now = trio.current_time()
             # What ran for long before it failed got somewhere: the time starts anew.
-            if failing_since is None or begun - failing_since > patience_s / 2:
-                failing_since, pause = trio.current_time(), 0.5
-            if trio.current_time() - failing_since > patience_s:
+            if failing_since is None or now - begun > patience_s / 2:
+                failing_since, pause = now, 0.5
+            if now - failing_since > patience_s:
                 raise
             narrator.waiting(_message(error))
         await trio.sleep(pause)
