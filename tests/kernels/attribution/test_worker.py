@@ -76,8 +76,8 @@ async def test_errors_come_back_by_name_and_stop_nothing(
     with trio.fail_after(60):
         with pytest.raises(IndexMissing, match="build it first"):
             await client.retrieve([str(tmp_path / "none")], "q")
-        with pytest.raises(BadRequest, match="1 to 64 indexes"):
-            await client.attribute([], [1, 2, 3], Retrieval(bytes(384), 1, 0, []))
+        with pytest.raises(BadRequest, match="384 bytes, not 3"):
+            await client.attribute([], [1, 2, 3], Retrieval(bytes(3), 1, 0, []))
         (tmp_path / "4.md").write_bytes(b"\xff\xff")
         with pytest.raises(BadDocument, match=r"contribution 4: 4\.md is not UTF-8"):
             await client.build_index(1, 1, documents, str(tmp_path / "index"))
