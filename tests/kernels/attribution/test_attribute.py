@@ -54,6 +54,7 @@ def test_an_answer_without_evidence_has_an_empty_vector(index: Index, words: Wor
     assert result.vector == ()
     assert result.retrieval_hash == bytes(32)
     assert attribute([index], [], None, AttributionPolicy()).vector == ()
+    assert attribute([], words.encode("a release without Datanets"), None, AttributionPolicy()).vector == ()
 
 
 def test_an_answer_without_indexes_pays_nobody(words: WordTokenizer) -> None:
