@@ -55,7 +55,7 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    threads: int = Field(0, ge=0, description="CPU threads of the engine process; 0 means all cores")
+    threads: int = Field(0, ge=0, description="CPU threads of the engine process; 0: half of the cores, at least one")
     max_batch: int = Field(16, ge=1, le=256, description="sequences decoded together")
     max_context_tokens: int = Field(2048, ge=64, le=8192)
     max_output_tokens: int = Field(512, ge=1, le=8192)

@@ -6,6 +6,7 @@ attribution process: a provider (dev, sequencer, serving) answers and settles wi
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -166,7 +167,8 @@ async def _open_checking(stack: AsyncExitStack, node: RollupNode, registered: Re
         open_engine(
             EngineConfig(
                 cache_folder=str(config.cache_folder),
-                threads=config.engine.threads or None,
+                # The rest of the machine executes blocks, and a devnet's second node has an engine too.
+                threads=config.engine.threads or max(1, (os.cpu_count() or 1) // 2),
                 max_batch=config.engine.max_batch,
                 max_context=config.engine.max_context_tokens,
             )
