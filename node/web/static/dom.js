@@ -17,11 +17,13 @@ export function h(tag, properties = {}, ...children) {
 export const short = (hex) => (hex.length > 14 ? `${hex.slice(0, 8)}…${hex.slice(-4)}` : hex);
 export const hash = (hex) => h("code", { class: "hash", title: hex }, short(hex));
 
-/** Micro-OPEN for people, in OPEN. */
-export function open(micro) {
+/** Micro-OPEN as a number of OPEN for people. */
+export function amount(micro) {
   const [whole, part] = (Number(micro) / 1e6).toFixed(6).split(".");
-  return `${Number(whole).toLocaleString("en")}.${part.replace(/0{1,4}$/, "")} OPEN`;
+  return `${Number(whole).toLocaleString("en")}.${part.replace(/0{1,4}$/, "")}`;
 }
+
+export const open = (micro) => `${amount(micro)} OPEN`;
 
 export const percent = (weight) => `${(weight / 100).toFixed(weight % 100 ? 2 : 0)} %`;
 

@@ -1,7 +1,7 @@
 // What each contributor earned.
 
 import { get } from "./api.js";
-import { $, h, hash, open } from "./dom.js";
+import { $, amount, h, hash } from "./dom.js";
 import { readContribution } from "./reader.js";
 
 let asked = 0;
@@ -21,8 +21,8 @@ export async function showEarnings() {
   $("earnings").tBodies[0].replaceChildren(...people.map((person) => h("tr", {},
     h("td", {}, hash(person.address)),
     h("td", {}, documents(person.contributions)),
-    ...[person.claimable_micro_open, person.pending_micro_open, person.claimed_micro_open].map((amount) =>
-      h("td", {}, amount ? open(amount) : "—")))));
+    ...[person.claimable_micro_open, person.pending_micro_open, person.claimed_micro_open].map((micro) =>
+      h("td", {}, micro ? amount(micro) : "—")))));
   $("earnings-note").replaceChildren(...(people.length ? []
     : ["Nobody has contributed yet: ", h("code", {}, "openledger quickstart"), " tells the whole story on this node."]));
 }

@@ -1,0 +1,121 @@
+"""The page in Chromium, on a running devnet: driven over the DevTools protocol, so that nothing else is needed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
+)  # fmt: skip
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)"),
+]
+
+
+class Page:
+    """A page of the browser; `complaints` is what the browser itself reported as wrong."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._ids = itertools.count(1)
+        self.complaints: list[str] = []
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        identifier = next(self._ids)
+        self._socket.send(json.dumps({"id": identifier, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=20))
+            if message.get("id") == identifier:
+                assert "error" not in message, message
+                return message["result"]
+            if message.get("method") == "Runtime.exceptionThrown":
+                self.complaints.append(message["params"]["exceptionDetails"]["exception"].get("description", "?"))
+            elif message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
+                entry = message["params"]["entry"]
+                self.complaints.append(f"{entry['text']} {entry.get('url', '')}")
+
+    def evaluate(self, expression: str) -> Any:
+        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def wait_for(self, expression: str, timeout_s: float = 30) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < deadline, (expression, self.evaluate("document.body.innerText"), self.complaints)
+            time.sleep(0.2)
+        return value
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Page]:
+    profile = tmp_path / "profile"
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    with open(tmp_path / "chromium.log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        port_file = profile / "DevToolsActivePort"
+        deadline = time.monotonic() + 30
+        while not port_file.exists() or not port_file.read_text():
+            assert process.poll() is None, (tmp_path / "chromium.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        port = port_file.read_text().split()[0]
+        targets = httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False).json()
+        url = next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page")
+        with connect(url, max_size=1 << 24) as socket:
+            yield Page(socket)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def head(browser: Page, label: str, column: int) -> str:
+    return str(browser.evaluate(f"document.querySelector('[data-label={label}]').cells[{column}].innerText"))
+
+
+def test_heads_come_as_they_are_made_and_both_nodes_agree(devnet_without_serving: Any, browser: Page) -> None:
+    devnet = devnet_without_serving
+    devnet.start()
+    devnet.wait_until_ready()
+    browser.call("Page.navigate", url=devnet.endpoints.api)
+    browser.wait_for("document.querySelector('#health-summary')?.textContent.startsWith('all ')")
+    browser.wait_for("document.querySelector('[data-label=unsafe]').cells[1].innerText")
+    before = int(head(browser, "unsafe", 1).split()[0])
+    browser.wait_for("document.querySelector('[data-label=safe]').cells[2].innerText.includes('same')", 60)
+    browser.wait_for(f"parseInt(document.querySelector('[data-label=unsafe]').cells[1].innerText) > {before}")
+    assert browser.evaluate("document.querySelectorAll('#strip .unsafe, #strip .safe').length") > 0
+    assert "devnet, chain id 161299" in browser.evaluate("document.querySelector('#network').textContent")
+    assert "Nobody has contributed yet" in browser.evaluate("document.querySelector('#earnings-note').textContent")
+    # Without the model it says so, and offers no button that would do nothing.
+    browser.wait_for("document.querySelector('#ask-problem').textContent.includes('does not run the model')")
+    assert browser.evaluate("document.querySelector('#send').disabled")
+    assert not [c for c in browser.complaints if "/v1/models" not in c], browser.complaints
+
+    # A node that goes away and comes back is found again by the open page.
+    devnet.kill()
+    browser.wait_for("document.querySelector('#health-summary').textContent.includes('does not answer')")
+    browser.wait_for("document.querySelector('#chain-problem').textContent.includes('trying again')")
+    devnet.start()
+    devnet.wait_until_ready()
+    browser.wait_for("document.querySelector('#chain-problem').hidden", 40)
+    browser.wait_for("document.querySelector('#health-summary').textContent.startsWith('all ')")
