@@ -19,6 +19,10 @@ from openledger.kernels.framing import MAX_FRAME_BYTES, FrameChannel
 
 In = TypeVar("In")
 
+# A terminal sends Ctrl-C to every process in its foreground group. Ending is the parent's to order, and a child that
+# is interrupted while it still imports would print a traceback; an ignored signal stays ignored across exec.
+_DEAF_TO_INTERRUPT = ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")
+
 
 @dataclass(frozen=True)
 class Child(Generic[In]):
@@ -56,7 +60,7 @@ async def open_child(
     environ = {**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})}
     try:
         process = await trio.lowlevel.open_process(
-            command, pass_fds=(theirs.fileno(),), env=environ, stdin=subprocess.DEVNULL
+            [*_DEAF_TO_INTERRUPT, *command], pass_fds=(theirs.fileno(),), env=environ, stdin=subprocess.DEVNULL
         )
     except BaseException:
         ours.close()

@@ -37,6 +37,8 @@ from openledger.rollup.da.verification import (
 )
 
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
+# Ctrl-C in a terminal goes to every process of the foreground group; when this one ends is its parent's to say.
+_DEAF_TO_INTERRUPT = ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")
 _ERRORS: dict[str, type[Exception]] = {
     error.__name__: error
     for error in (
@@ -132,7 +134,7 @@ class BlobWorker:
         if self._process is None:
             command = [sys.executable, "-P", "-m", "openledger.rollup.da.worker"]
             self._process = await trio.lowlevel.open_process(
-                command, stdin=PIPE, stdout=PIPE, env={**os.environ, "PYTHONSAFEPATH": "1"}
+                [*_DEAF_TO_INTERRUPT, *command], stdin=PIPE, stdout=PIPE, env={**os.environ, "PYTHONSAFEPATH": "1"}
             )
             assert self._process.stdin is not None
             await self._process.stdin.send_all(_frame(self._settings))

@@ -181,3 +181,20 @@ def test_after_kill_9_of_everything_nothing_acknowledged_is_missing(shop: Any, s
 
     devnet.wait_for(settled, 90, "the receipt to be settled")
     assert shop.state()["claimed_micro_open"] >= owed
+
+
+def test_ctrl_c_in_a_terminal_stops_everything_quietly(shop: Any) -> None:
+    devnet = shop.devnet
+    devnet.wait_until_ready(60)
+    before = len(devnet.log)
+    everything = devnet.process.pid
+    os.killpg(everything, signal.SIGINT)  # a terminal sends it to every process of the group
+    assert devnet.process.wait(60) == 0
+    said = devnet.log[before:]
+    assert "stopped" in said
+    assert "Traceback" not in said
+    assert "KeyboardInterrupt" not in said
+    left = subprocess.run(
+        ["ps", "-ww", "-o", "stat=,args=", "-g", str(everything)], capture_output=True, text=True
+    ).stdout
+    assert not [line for line in left.splitlines() if not line.startswith("Z")]
