@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from coincurve import PrivateKey
-from eth_account import Account
 
 from openledger.genesis.hashing import keccak256
 from openledger.node.contracts import Contract
@@ -71,6 +70,8 @@ class Wallet:
         nonce: int | None = None,
     ) -> dict[str, Any]:
         """Send a type-2 transaction and return its receipt; errors as in `send`."""
+        from eth_account import Account  # takes half a second, which commands that send nothing need not wait for
+
         call = {
             "from": "0x" + self.address.hex(),
             "to": "0x" + to.hex(),
