@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from openledger.node.cli.options import ConfigFile, DataDir, PortOffset
 from openledger.node.config import Config, load_config
@@ -27,6 +34,23 @@ def settings() -> None:
 
     Example: `openledger config settings`
     """
-    for name, field in Config.model_fields.items():
-        default = "" if name.endswith("_key") else f" = {field.get_default(call_default_factory=True)!r}"
-        print(f"{name} (OPENLEDGER_{name.upper()}){default}\n    {field.description or ''}".rstrip())
+    for name, field in _settings(Config):
+        default = "" if name.endswith("_key") else f" = {shown(field.get_default(call_default_factory=True))}"
+        variable = "OPENLEDGER_" + name.replace(".", "__").upper()
+        print(f"{name} ({variable}){default}\n    {field.description or ''}".rstrip())
+
+
+def _settings(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting with the dotted name it has in TOML."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _settings(field.annotation, f"{path}{name}.")
+        else:
+            yield path + name, field
+
+
+def shown(default: Any) -> str:
+    """A default as it would be written in TOML."""
+    if isinstance(default, Path):
+        default = str(default)
+    return json.dumps(default)
