@@ -13,7 +13,7 @@ from openledger.node.cli.channel import show_open
 from openledger.node.contract_reads import block_number, events_of
 from openledger.node.errors import UserError
 from openledger.node.predeploy_contracts import rewards_distributor
-from openledger.node.quickstart.scene import Scene
+from openledger.node.quickstart.scene import Scene, until
 from openledger.node.quickstart.texts import AUTHORS
 
 POLL_S = 0.5
@@ -27,6 +27,11 @@ async def _account(scene: Scene, account: int) -> dict[str, Any]:
 
 def _waiting(account: dict[str, Any]) -> int:
     return sum([account["claimable_micro_open"], *(part["micro_open"] for part in account["pending"])])
+
+
+def _claimed(scene: Scene, account: dict[str, Any]) -> int:
+    """What was claimed since the payee was chosen, in micro-OPEN."""
+    return int(account["claimed_micro_open"]) - scene.story.claimed_before
 
 
 async def choose_payee(scene: Scene) -> None:
@@ -69,13 +74,14 @@ async def claim(scene: Scene) -> None:
     """Pay it out; a claim that was made before an interruption is found in the account."""
     payee = scene.story.payee
     wallet = await scene.quiet(payee)
-    while True:
+
+    async def claimed_or_claimable() -> bool:
         account = await _account(scene, payee)
-        claimed = account["claimed_micro_open"] - scene.story.claimed_before
-        if claimed > 0 or account["claimable_micro_open"]:
-            break
-        await trio.sleep(POLL_S)
-    if claimed <= 0:
+        return any((_claimed(scene, account), account["claimable_micro_open"]))
+
+    await until(claimed_or_claimable, CREDITED_S, f"the earnings of account {payee} to be claimable")
+    claimed = _claimed(scene, await _account(scene, payee))
+    if not claimed:
         contract = rewards_distributor()
         receipt = await wallet.send(scene.rpc, contract, "claim", "0x" + wallet.address.hex())
         claimed = int(events_of(contract, receipt, "Claimed")[0].arguments["amount"]) // MICRO_OPEN_WEI

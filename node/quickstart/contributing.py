@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import trio
 from rich.progress import Progress
 
 from openledger.node.datanets import client
-from openledger.node.quickstart.scene import Scene
+from openledger.node.quickstart.scene import Scene, until
 from openledger.node.quickstart.texts import AUTHORS, LICENCE, OWNER_ACCOUNT, TOPICS, Topic, documents
 
+ARRIVE_S = 300.0
 _STAGES = ("committing", "uploading", "waiting", "revealing", "done")
 
 
@@ -124,9 +126,10 @@ async def arrive_at_second_node(scene: Scene) -> None:
     with scene.narrator.bars() as bars:
         bar = bars.add_task("documents on the second node", total=len(expected), note="")
         for number, document in expected:
-            while not (await _second_has(scene, number)):
-                bars.update(bar, note=f"contribution {number}")
-                await trio.sleep(0.5)
+            bars.update(bar, note=f"contribution {number}")
+            await until(
+                partial(_second_has, scene, number), ARRIVE_S, f"contribution {number} to reach the second node"
+            )
             answer = await scene.second.http.get(f"/v1/content/0x{document.hash.hex()}")
             if answer.content != document.data:
                 raise AssertionError(f"the second node has other bytes for contribution {number}")

@@ -45,7 +45,7 @@ async def ask(payer: Payer, api: Api, body: dict[str, Any], on_text: Callable[[s
                 for choice in chunk["choices"]:
                     on_text(choice["delta"].get("content", ""))
                 end = chunk.get("openledger", end)
-        return end
+        return _whole(end, api.url)
     voucher = await payer.voucher_for(api, body)
     for _ in range(4):
         try:
@@ -87,6 +87,10 @@ def _stream(url: str, body: dict[str, Any], voucher: str | None, on_text: Callab
     except openai.APIError as error:  # an error within the stream
         body_of_error = error.body if isinstance(error.body, dict) else {"message": str(error)}
         raise ApiRefused(500, {"error": body_of_error}) from error
+    return _whole(end, url)
+
+
+def _whole(end: dict[str, Any], url: str) -> dict[str, Any]:
     if not end:
         raise ApiUnavailable(f"the answer of {url} broke off before its receipt: nothing is owed for it")
     return end

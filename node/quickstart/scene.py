@@ -28,6 +28,8 @@ READY_S = 900.0
 RETURN_S = 300.0
 """How long a node that was there may be gone."""
 LONGEST_PAUSE_S = 10.0
+QUIET_S = 60.0
+POLL_S = 0.5
 
 
 class NoNode(UserError):
@@ -67,11 +69,22 @@ class Scene:
         """The wallet once nothing of it waits in the pool: what was sent before an interruption is then in a block."""
         wallet = self.wallet(account)
         address = "0x" + wallet.address.hex()
-        while True:
+
+        async def nothing_waits() -> bool:
             counts = {await self.rpc.call("eth_getTransactionCount", address, at) for at in ("latest", "pending")}
-            if len(counts) == 1:
-                return wallet
-            await trio.sleep(0.5)
+            return len(counts) == 1
+
+        await until(nothing_waits, QUIET_S, f"the transactions of account {account} to be in blocks")
+        return wallet
+
+
+async def until(condition: Callable[[], Awaitable[Any]], timeout_s: float, what: str) -> None:
+    """Wait for a condition, looked at twice a second. Raises UserError naming `what` was waited for."""
+    with trio.move_on_after(timeout_s):
+        while not await condition():  # noqa: ASYNC110  # it is asked of a node
+            await trio.sleep(POLL_S)
+        return
+    raise UserError(f"waited {timeout_s:.0f} s for {what}: `openledger health` tells what the node is doing")
 
 
 @asynccontextmanager
@@ -115,12 +128,13 @@ async def wait_until_ready(node: Api, narrator: Narrator, first_answer_s: float 
                 heard = trio.current_time()
                 if answer.status_code == 200:
                     return services
-                reason = "; ".join(f"{name}: {state}" for name, state in services.items() if state != "ready")
+                (first, *more) = (f"{name}: {state}" for name, state in services.items() if state != "ready")
+                reason = f"{first}, and {len(more)} more services" if more else first
             except (httpx.HTTPError, ValueError, KeyError) as error:
                 reason = f"no answer from {node.url} ({type(error).__name__})"
             progress.update(progress.task_ids[0], note=reason[:160])
-            if told != reason[:24] and trio.current_time() - begun > 3:
-                told = reason[:24]
+            if told != reason and trio.current_time() - begun > 3 and not narrator.console.is_terminal:
+                told = reason
                 narrator.waiting(reason)
             if trio.current_time() - heard > first_answer_s:
                 raise NoNode(
