@@ -30,6 +30,14 @@ class DatabaseCorrupt(ExecutionError):
     """What is on disk is not what this program wrote."""
 
 
+class DiskFull(ExecutionError):
+    """Too little room on the disk to write safely; nothing was written."""
+
+
+class WriteFailed(ExecutionError):
+    """The disk did not take a write; nothing is written until the folder is opened again."""
+
+
 # --- looking things up -----------------------------------------------------------------------------
 
 
@@ -191,6 +199,12 @@ class AccountLimitExceeded(PoolRejection):
 
 class PoolFull(PoolRejection):
     code = "pool_full"
+
+
+class NotKept(PoolRejection):
+    """The disk did not take the transaction, so that it is not safe from a crash."""
+
+    code = "not_kept"
 
 
 # --- blocks ----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Appends that wait for the disk at the same time share one fsync.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import zlib
@@ -38,13 +39,27 @@ class Journal:
             self._file.close()
 
     def append(self, entry: bytes) -> int:
-        """Write an entry; it is durable after `sync` with the position this gives."""
+        """Write an entry; it is durable after `sync` with the position this gives.
+
+        Raises OSError when the disk does not take it whole; the file is then as it was before.
+        """
         with self._append_lock:
             header = len(entry).to_bytes(4, "big") + zlib.crc32(entry).to_bytes(4, "big")
-            self._file.write(header + entry)
+            self._write_whole(header + entry)
             self.entries += 1
             self._position += 1
             return self._position
+
+    def _write_whole(self, data: bytes) -> None:
+        """A torn entry would hide every later one from `read`."""
+        descriptor = self._file.fileno()
+        before = os.fstat(descriptor).st_size
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, "the disk took only a part of the entry")
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
 
     def sync(self, position: int) -> None:
         """Return once every entry up to a position is on disk."""

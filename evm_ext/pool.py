@@ -102,11 +102,16 @@ class TransactionPool:
         if transaction.hash in self._by_hash:
             raise errors.AlreadyKnown(f"already known: 0x{transaction.hash.hex()}")
         self._validate_form(transaction)  # recovers the sender, outside the lock
-        with self._lock:
-            self._insert(transaction)
-            position = None if self._journal is None else self._journal.append(transaction.raw)
-        if self._journal is not None and position is not None:
-            self._journal.sync(position)
+        try:
+            with self._lock:
+                self._insert(transaction)
+                position = None if self._journal is None else self._journal.append(transaction.raw)
+            if self._journal is not None and position is not None:
+                self._journal.sync(position)
+        except OSError as error:
+            raise errors.NotKept(
+                f"transactions cannot be kept now, the node's disk says: {error.strerror}; try again later"
+            ) from error
         for listener in tuple(self.listeners):
             listener(transaction.hash)
         return transaction.hash

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import plyvel
 
+from openledger.evm_ext.batches import BatchWriter
 from openledger.evm_ext.block import Block, Header, block_from_body
 from openledger.evm_ext.errors import DatabaseCorrupt, DatabaseLocked, UndecodableBlock
 from openledger.evm_ext.receipts import Receipt, UndecodableReceipt, decode_stored, encode_stored
@@ -63,8 +64,10 @@ class Store:
         except DatabaseCorrupt:
             self._db.close()
             raise
+        self._writer = BatchWriter(self._db, path)
         if version is None:
-            self._db.put(b"mversion", FORMAT_VERSION)
+            with self._writer.batch() as batch:
+                batch.put(b"mversion", FORMAT_VERSION)
         elif version != FORMAT_VERSION:
             self._db.close()
             raise DatabaseCorrupt(
@@ -94,7 +97,7 @@ class Store:
     def put_block(self, block: Block, receipts: tuple[Receipt, ...], changes: StateChanges) -> None:
         """A block with all that executing it gave, in one batch."""
         block_hash = block.hash
-        with self._db.write_batch(transaction=True) as batch:
+        with self._writer.batch() as batch:
             for node_hash, node in changes.nodes.items():
                 batch.put(b"n" + node_hash, node)
             for code_hash, code in changes.codes.items():
@@ -152,7 +155,7 @@ class Store:
         """Move heads, and make `added` canonical in the place of `removed`, in one batch.
 
         With `sync` the batch, and so every earlier one, survives loss of power too."""
-        with self._db.write_batch(transaction=True, sync=sync) as batch:
+        with self._writer.batch(sync=sync) as batch:
             for block in removed:
                 batch.delete(b"i" + block.number.to_bytes(8, "big"))
                 for transaction in block.transactions:
@@ -171,7 +174,7 @@ class Store:
 
     def put_genesis(self, block: Block, changes: StateChanges) -> None:
         """Block 0, its state and all heads on it, in one batch."""
-        with self._db.write_batch(transaction=True, sync=True) as batch:
+        with self._writer.batch(sync=True) as batch:
             for node_hash, node in changes.nodes.items():
                 batch.put(b"n" + node_hash, node)
             for code_hash, code in changes.codes.items():

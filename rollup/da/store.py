@@ -1,16 +1,21 @@
 """Blobs on disk. A put that returned has been synced, and is there or not there as a whole after kill -9."""
 
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import plyvel
+
+from openledger.evm_ext.batches import BatchWriter
+from openledger.evm_ext.errors import DiskFull, WriteFailed
 
 _BLOB, _EXPIRY, _KECCAK, _SECRET = b"b", b"t", b"k", b"s"
 
 
 class StoreError(Exception):
-    """The store cannot be opened or read; the message says what to do."""
+    """The store cannot be opened, read or written; the message says what to do."""
 
 
 class KeyExists(StoreError):
@@ -32,16 +37,17 @@ class BlobStore:
             raise StoreError(f"cannot open the DA store {folder} (is another node using it?): {error}") from error
         except plyvel.CorruptionError as error:
             raise StoreError(f"the DA store {folder} is damaged: {error}; restore it from a copy") from error
+        self._writer = BatchWriter(self._db, folder)
 
     def close(self) -> None:
         """Closes the folder."""
         self._db.close()
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Stores `value` durably. Raises KeyExists."""
+        """Stores `value` durably. Raises KeyExists, StoreError."""
         if self._db.get(_BLOB + key) is not None:
             raise KeyExists(f"payload key already exists: {key.hex()}")
-        with self._db.write_batch(sync=True) as batch:
+        with self._batch(sync=True) as batch:
             batch.put(_BLOB + key, value)
             batch.put(_EXPIRY + time.time_ns().to_bytes(8, "big") + key, b"")
 
@@ -51,7 +57,8 @@ class BlobStore:
 
     def put_keccak(self, digest: bytes, payload: bytes) -> None:
         """Stores a payload durably under its hash; the same again is no change."""
-        self._db.put(_KECCAK + digest, payload, sync=True)
+        with self._batch(sync=True) as batch:
+            batch.put(_KECCAK + digest, payload)
 
     def get_keccak(self, digest: bytes) -> bytes | None:
         """The payload, or None. Raises StoreError."""
@@ -61,7 +68,8 @@ class BlobStore:
         """The stored secret; the first call stores `fresh`."""
         stored = self._read(_SECRET)
         if stored is None:
-            self._db.put(_SECRET, fresh, sync=True)
+            with self._batch(sync=True) as batch:
+                batch.put(_SECRET, fresh)
             return fresh
         return stored
 
@@ -71,11 +79,19 @@ class BlobStore:
         pruned = 0
         with closing(self._db.iterator(start=_EXPIRY, stop=_EXPIRY + latest, include_value=False)) as entries:
             for entry in entries:
-                with self._db.write_batch() as batch:
+                with self._batch() as batch:
                     batch.delete(entry)
                     batch.delete(_BLOB + entry[9:])
                 pruned += 1
         return pruned
+
+    @contextmanager
+    def _batch(self, *, sync: bool = False) -> Iterator[Any]:
+        try:
+            with self._writer.batch(sync=sync) as batch:
+                yield batch
+        except (DiskFull, WriteFailed) as error:
+            raise StoreError(str(error)) from error
 
     def _read(self, key: bytes) -> bytes | None:
         try:
