@@ -10,7 +10,7 @@ from openledger.kernels.attribution.messages import RetrievedChunk
 from openledger.node.records import Message
 
 PROMPT_FORM = "openledger-prompt-1"
-_INSTRUCTION = "Answer from these passages and cite them by number, like [1]."
+INSTRUCTION = "Answer from these passages and cite them by number, like [1]."
 
 
 def with_passages(messages: Sequence[Message], passages: Sequence[RetrievedChunk]) -> tuple[Message, ...]:
@@ -18,7 +18,7 @@ def with_passages(messages: Sequence[Message], passages: Sequence[RetrievedChunk
     if not passages:
         return tuple(messages)
     numbered = "\n\n".join(f"[{n}] {p.title}\n{p.text}" for n, p in enumerate(passages, 1))
-    context = f"{_INSTRUCTION}\n\n{numbered}"
+    context = f"{INSTRUCTION}\n\n{numbered}"
     first, *rest = messages
     if first.role == "system":
         return (Message("system", f"{first.content}\n\n{context}"), *rest)
@@ -32,4 +32,4 @@ def last_question(messages: Sequence[Message]) -> str:
 
 def template_hash(chat_template_hash: bytes) -> bytes:
     """A release's `templateHash`: the model's chat template and this module's form and wording."""
-    return keccak256(chat_template_hash + keccak256(f"{PROMPT_FORM}\n{_INSTRUCTION}".encode()))
+    return keccak256(chat_template_hash + keccak256(f"{PROMPT_FORM}\n{INSTRUCTION}".encode()))

@@ -1,6 +1,7 @@
 """The first byte of everything we hash ourselves, so that no hash of one kind can stand for another.
 
-`NODE` to `CORPUS` are the authenticated suffix array's; the rest are ours. A byte is never reused.
+`NODE` to `CORPUS` are the authenticated suffix array's; the rest are ours. A byte is never reused. 0x20 to 0x22 are the
+model's weights' (kernels/README.md).
 """
 
 NODE = b"\x01"

@@ -61,7 +61,7 @@ def start(
     datanets: Annotated[
         list[str], typer.Option("--datanet", "-d", help="ID or ID:VERSION (default: the newest). May be repeated.")
     ],
-    max_steps: Annotated[int, typer.Option(min=1, help="Most optimiser steps.")] = 48,
+    max_steps: Annotated[int, typer.Option(min=1, help="Most optimiser steps.")] = 40,
     epochs: Annotated[int, typer.Option(min=1)] = 3,
     rank: Annotated[int, typer.Option(min=1, max=256, help="LoRA rank.")] = 8,
     learning_rate: Annotated[float, typer.Option()] = 1e-3,
@@ -70,7 +70,7 @@ def start(
     api: ApiUrl = None,
     port_offset: ClientPortOffset = 0,
 ) -> None:
-    """Start a fine-tuning job and follow it. Example: `openledger finetune start whales --datanet 1 --max-steps 48`"""
+    """Start a fine-tuning job and follow it. Example: `openledger finetune start whales --datanet 1 --max-steps 20`"""
     where = endpoints(api=api, port_offset=port_offset)
     console = Console(highlight=False, soft_wrap=True)
     parameters = {

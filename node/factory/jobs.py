@@ -29,6 +29,7 @@ from openledger.kernels.finetune.job import (
 )
 from openledger.node.errors import UserError
 from openledger.node.network import write_atomically
+from openledger.node.prompt import INSTRUCTION
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class TrainingParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     rank: int = 8
     alpha: int = 16
     epochs: int = 3
-    max_steps: int = 48
+    max_steps: int = 40
     batch_size: int = 4
     sequence_length: int = 192
     learning_rate: float = 1e-3
@@ -291,6 +292,7 @@ class FineTuneJobs:
             work=str(folder / "work"),
             data_versions=[DataVersion(s.datanet, s.version, s.root) for s in job.sources],
             threads=self._threads,
+            instruction=INSTRUCTION,  # what a served chat begins with is what is trained on
             **msgspec.structs.asdict(job.parameters),
         )
 
