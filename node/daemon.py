@@ -27,6 +27,7 @@ from openledger.node.folder_lock import locked_folder
 from openledger.node.http import AccessPolicy, HttpLimits, Router
 from openledger.node.listening import http_service
 from openledger.node.network import Network, open_or_create_network, read_network
+from openledger.node.open_files import raise_open_files_limit
 from openledger.node.rollup_node import RollupNode, open_rollup_node
 from openledger.node.serving import open_serving
 from openledger.node.supervisor import Service, Supervisor
@@ -66,6 +67,7 @@ async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None
     `on_ready` is called once every service has started. Raises StartupError.
     """
     _check_endpoints(config)
+    raise_open_files_limit()
     async with AsyncExitStack() as stack:
         stack.enter_context(locked_folder(config.folder))
         network = network_of(config)

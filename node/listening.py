@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -16,6 +17,7 @@ from openledger.node.http import (
     open_listeners,
     serve_http,
 )
+from openledger.node.open_files import connections_allowed
 from openledger.node.supervisor import Service
 
 
@@ -36,7 +38,9 @@ def http_service(
             listeners = await open_listeners(host, port)
         except ListenError as error:
             raise StartupError(str(error)) from error
-        serve = partial(serve_http, handler, listeners=listeners, websocket=websocket, policy=policy, limits=limits)
+        asked = limits or HttpLimits()
+        allowed = replace(asked, connections=min(asked.connections, connections_allowed()))
+        serve = partial(serve_http, handler, listeners=listeners, websocket=websocket, policy=policy, limits=allowed)
         async with trio.open_nursery() as nursery:
             await nursery.start(serve)
             task_status.started()

@@ -77,9 +77,12 @@ class Devnet:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-P", "-m", "openledger.node.cli.main", *arguments]
 
-    def start(self) -> None:
+    def start(self, open_files: int | None = None) -> None:
+        """`open_files` is the most files and sockets that the processes may have open."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = self.command("dev", "--data-dir", str(self.folder / "data"), "--port-offset", str(self.offset))
+        if open_files is not None:
+            line = ["/bin/sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *line]
         with open(self.folder / "dev.log", "ab") as log:
             self.process = subprocess.Popen([*line, *self.flags], stdout=log, stderr=log, start_new_session=True)
 

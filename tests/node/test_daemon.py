@@ -127,6 +127,26 @@ def test_a_folder_that_is_open_in_another_node_is_refused(devnet_without_serving
     assert devnet.health()[0] == 200
 
 
+def test_connections_cannot_take_the_files_of_the_databases(devnet_without_serving: Any) -> None:
+    devnet = devnet_without_serving
+    devnet.flags = ("--no-serving", "--no-validator")
+    devnet.start(open_files=512)
+    devnet.wait_until_ready()
+    open_ones = [socket.create_connection(("127.0.0.1", 8545 + devnet.offset)) for _ in range(300)]
+    try:
+        before = int(devnet.rpc("eth_blockNumber", url=devnet.endpoints.l1_rpc), 16)
+        devnet.wait_for(
+            lambda: int(devnet.rpc("eth_blockNumber", url=devnet.endpoints.l1_rpc), 16) > before + 1, 30, "L1 to go on"
+        )
+        assert devnet.health()[0] == 200
+        assert open_ones[-1].recv(1000).startswith(b"HTTP/1.1 503")
+    finally:
+        for one in open_ones:
+            one.close()
+    devnet.wait_for(lambda: devnet.rpc("eth_chainId") == hex(161_299), 20, "an answer")
+    assert "Too many open files" not in devnet.log
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
