@@ -23,7 +23,7 @@ from openledger.node.factory.jobs import JobNotFinished, TooManyJobs, UnknownJob
 from openledger.node.factory.releases import ReleaseRefused
 from openledger.node.http import Handler, Request, Response, StreamingResponse
 from openledger.node.registry import NotRegistered
-from openledger.node.unknown_ids import in_words
+from openledger.node.revert_words import in_words
 
 _REFUSALS: tuple[tuple[type[Exception], int, str], ...] = (
     (DocumentTooLarge, 413, "document_too_large"),

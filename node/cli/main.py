@@ -26,6 +26,7 @@ from openledger.node.cli import (
 )
 from openledger.node.errors import StartupError, UserError
 from openledger.node.logging import configure_logging
+from openledger.node.revert_words import in_words
 from openledger.node.rpc_client import RpcError, RpcUnavailable
 
 app = typer.Typer(
@@ -78,7 +79,7 @@ def main() -> None:
         said = _said(error)
         if said is None:
             raise
-        Console(stderr=True).print(f"[red]error:[/red] {said}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[red]error:[/red] {in_words(str(said))}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(said, StartupError) else 1)
 
 

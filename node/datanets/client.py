@@ -22,8 +22,8 @@ from openledger.node.datanets.drafts import ContributionDraft, Drafts
 from openledger.node.errors import UserError
 from openledger.node.payer import Api, ApiRefused
 from openledger.node.predeploy_contracts import datanet_registry
+from openledger.node.revert_words import in_words
 from openledger.node.rpc_client import RpcClient
-from openledger.node.unknown_ids import in_words
 from openledger.node.wallet import TransactionReverted, Wallet
 
 SIGNATURE_VALID_S = 24 * 3600
