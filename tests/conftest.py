@@ -15,25 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import trio
 from eth_account import Account
-from safetensors import safe_open
 
-from openledger.evm_ext.proofs.content import content_hash
+from openledger.evm_ext.proofs.content import content_hash, content_manifest, encode_folder, split_chunks
 from openledger.evm_ext.proofs.policy import AttributionPolicy
 from openledger.evm_ext.proofs.receipt import ChannelTerms, Voucher, ledger_domain
 from openledger.evm_ext.proofs.release import ReleaseManifest
 from openledger.genesis.dev_accounts import USERS, DevAccount
+from openledger.genesis.hashing import keccak256
 from openledger.genesis.parameters import MICRO_OPEN_WEI, Split
 from openledger.genesis.presets import DEVNET
 from openledger.genesis.tables import tables_root
 from openledger.node.config import VALIDATOR_PORT_STEP, Endpoints, Ports, load_config
 from openledger.node.payments import PAYMENT_HEADER, SignedVoucher
-from openledger.node.predeploy_contracts import inference_ledger, model_registry
+from openledger.node.predeploy_contracts import datanet_registry, inference_ledger, model_registry
 from openledger.node.prompt import template_hash
 from openledger.node.rpc_client import RpcClient
 from openledger.node.wallet import Wallet
+from openledger.rollup.da.client import open_da_client
 
 START_S = 90.0
 
@@ -201,17 +203,15 @@ def bare_manifest(name: str, adapter_hash: bytes = bytes(32)) -> ReleaseManifest
     from openledger.kernels.model.config import config_from_metadata
     from openledger.kernels.model.gguf import default_model_file, open_gguf
     from openledger.kernels.model.tokenizer import ModelTokenizer
+    from openledger.kernels.model.weights import load_weights
 
     cache = load_config().cache_folder
     gguf = open_gguf(default_model_file(), cache)
     config, tokenizer = config_from_metadata(gguf.metadata), ModelTokenizer(gguf.metadata)
-    (weights,) = cache.glob("*.exact-1.safetensors")
-    with safe_open(weights, "numpy") as imported:
-        root = bytes.fromhex(imported.metadata()["root"])
     return ReleaseManifest(
         name=name,
         base_model=config.name,
-        base_model_root=root,
+        base_model_root=load_weights(gguf, config, cache).root,
         adapter_hash=adapter_hash,
         tokenizer_hash=tokenizer.hash,
         template_hash=template_hash(tokenizer.template_hash),
@@ -334,3 +334,25 @@ def send() -> Callable[..., str]:
 def new_devnet() -> Callable[[Path, tuple[str, ...]], Devnet]:
     """Makes a devnet that is not started yet, in a folder, with flags of `openledger dev`."""
     return lambda folder, flags: Devnet(folder / "devnet", free_port_offset(), flags)
+
+
+@pytest.fixture(scope="session")
+def release_anything() -> Callable[[Shop, str, dict[str, bytes]], int]:
+    """Registers a release whose adapter is any files at all, announced on the DA layer as anybody may; its number."""
+
+    def release(shop: Shop, name: str, files: dict[str, bytes]) -> int:
+        folder = encode_folder({path: content_hash(data) for path, data in files.items()})
+        objects = [folder]
+        for path in sorted(files):
+            objects += [content_manifest(files[path]).encode(), *split_chunks(files[path])]
+        adapter = keccak256(folder)
+        owner = Wallet(USERS[0].private_key)
+
+        async def publish() -> bytes:
+            async with open_da_client(shop.devnet.endpoints.da) as da:
+                return await da.put(msgspec.msgpack.encode(objects))
+
+        transact(shop.devnet, owner, datanet_registry(), "announceContent", adapter, trio.run(publish))
+        return register(shop.devnet, bare_manifest(name, adapter), owner)
+
+    return release

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -384,3 +386,33 @@ def test_a_datanet_without_an_approved_document_gives_no_version_and_no_job(shop
     assert "no version yet" in tuned.stderr
     job = {"name": "x", "datanets": [{"datanet": int(number), "version": 1}]}
     error_of(shop.post("/v1/fine-tunes", json=job), 404, "not_registered")
+
+
+class Trap:
+    """Whoever unpickles it leaves a file behind."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_a_release_whose_adapter_is_a_pickle_is_never_loaded(shop: Any, release_anything: Any) -> None:
+    sprung = shop.devnet.folder / "sprung"
+    config = json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}).encode()
+    files = {"adapter_config.json": config, "adapter_model.bin": pickle.dumps(Trap(sprung))}
+    release = release_anything(shop, "trap", files)
+
+    def held() -> bool:
+        waiting = {r["id"]: r["waits_for"] for r in shop.get("/v1/releases").json()["releases"]}
+        return release in waiting and "not on this node" not in (waiting[release] or "")
+
+    shop.devnet.wait_for(held, 60, "the node to fetch the adapter")
+    answer = shop.ask(shop.body(model="trap"), shop.good_voucher())
+    assert answer.status_code in (400, 503), answer.text
+    told = answer.json()["error"]
+    assert told["code"] in ("adapter_refused", "model_not_ready")
+    assert "safetensors" in told["message"]
+    assert not sprung.exists()
+    assert shop.ask(shop.body(), shop.good_voucher()).status_code == 200
