@@ -31,7 +31,7 @@ TOPICS = (
     Topic(
         "whales",
         "What Herman Melville wrote of whales in Moby-Dick",
-        ("What is ambergris used for?", "What covers the sperm whale?"),
+        ("What is ambergris?", "What covers the sperm whale?"),
         {"max_steps": 24, "rank": 8, "alpha": 16, "seed": 1},
     ),
     Topic(

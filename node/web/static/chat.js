@@ -6,6 +6,8 @@ import { connectWallet, developmentPayer } from "./payment.js";
 import { readContribution } from "./reader.js";
 import { receiptLine } from "./receipts.js";
 
+// A small model answers from few passages better than from many.
+const PASSAGES = 2;
 let payer = null;
 let running = null;
 
@@ -73,7 +75,7 @@ async function submit() {
   say(null);
   const body = {
     model: $("model").value, messages: [{ role: "user", content: question }], temperature: 0,
-    max_tokens: Number($("most").value),
+    max_tokens: Number($("most").value), openledger: { passages: PASSAGES },
   };
   const answer = h("p", { class: "answer running" });
   const item = h("li", {}, h("p", { class: "question" }, question), answer);
