@@ -32,6 +32,7 @@ _MEANINGS = (
         r"CorpusMissing\(datanet (\d+), version (\d+), .*\)",
         "version {1} of Datanet {0} has no corpus on chain: its owner runs `openledger datanet publish {0}`",
     ),
+    (r"InvalidName\(length (\d+)\)", "a name of {0} bytes is not taken: a Datanet's has 1 to 64, a release's 1 to 128"),
     (r"ReleaseExists\(release (\d+)\)", "the very same release is already registered, as release {0}"),
     (r"UnknownChannel\(.*\)", "there is no channel with this provider yet: `openledger channel open` makes one"),
     (

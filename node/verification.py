@@ -46,7 +46,8 @@ async def verify_blocks(
     on_verdict: Callable[[BlockVerdict], None],
     on_progress: Callable[[int], None],
 ) -> None:
-    """Derive up to block `last` (None: as far as L1 goes) and give a verdict on each block from `first`.
+    """Derive up to block `last` (None: as far as L1 goes) and give a verdict on each block from `first`; those that
+    L1 does not hold yet have one verdict together.
 
     What was derived is kept in `folder`, so that a later call goes on from there; None derives from genesis in a
     folder that is removed afterwards. Raises UserError when L1 or DA do not answer, RpcUnavailable, StartupError.
@@ -75,11 +76,9 @@ async def verify_blocks(
             except (L1Error, DAError) as error:
                 raise UserError(f"the chain cannot be derived: {error}") from error
             safe = chain.head("safe").number
-            for number in range(first, (safe if last is None else last) + 1):
-                header = chain.header_by_number(number) if number <= safe else None
-                if header is None:
-                    on_verdict(BlockVerdict(number, "unchecked", f"L1 holds blocks up to {safe}"))
-                    continue
+            for number in range(first, (safe if last is None else min(safe, last)) + 1):
+                header = chain.header_by_number(number)
+                assert header is not None, "the safe chain has no gaps"
                 told = await rpc.call("eth_getBlockByNumber", hex(number), False)
                 derived = "0x" + header.hash.hex()
                 if told is None:
@@ -88,6 +87,8 @@ async def verify_blocks(
                     on_verdict(BlockVerdict(number, "good", derived))
                 else:
                     on_verdict(BlockVerdict(number, "false", f"derived {derived}, the node says {told['hash']}"))
+            if last is not None and last > safe:
+                on_verdict(BlockVerdict(max(first, safe + 1), "unchecked", f"and all to {last}: L1 holds {safe} now"))
     finally:
         chain.close()
         if temporary is not None:

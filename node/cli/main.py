@@ -24,10 +24,10 @@ from openledger.node.cli import (
     release,
     verify,
 )
-from openledger.node.errors import StartupError, UserError
+from openledger.node.cli.said import meant_for_people
+from openledger.node.errors import StartupError
 from openledger.node.logging import configure_logging
 from openledger.node.revert_words import in_words
-from openledger.node.rpc_client import RpcError, RpcUnavailable
 
 app = typer.Typer(
     name="openledger",
@@ -61,13 +61,6 @@ def version() -> None:
     print(installed_version("openledger-node"))
 
 
-def _said(error: BaseException) -> BaseException | None:
-    """The error meant for a person inside `error`, which may be a group; None where there is none."""
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for inner in error.exceptions if (found := _said(inner))), None)
-    return error if isinstance(error, StartupError | UserError | RpcError | RpcUnavailable) else None
-
-
 def main() -> None:
     """Run the command line. Exit status 0 done, 1 the request failed, 2 it could not be started as asked."""
     configure_logging("warning", "console")  # a node's own command sets what it was asked for
@@ -76,7 +69,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BaseException as error:
-        said = _said(error)
+        said = meant_for_people(error)
         if said is None:
             raise
         Console(stderr=True).print(f"[red]error:[/red] {in_words(str(said))}", highlight=False, soft_wrap=True)

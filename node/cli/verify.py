@@ -6,17 +6,20 @@ Exit status: 0 everything is good, 1 something is false, 2 something could not b
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import trio
 import typer
 from rich.console import Console
 
 from openledger.node.cli.options import ApiUrl, ClientPortOffset, RpcUrl
+from openledger.node.cli.said import meant_for_people
 from openledger.node.cli.session import endpoints
 from openledger.node.config import VALIDATOR_PORT_STEP
+from openledger.node.errors import StartupError
 
 app = typer.Typer(help="Check blocks and receipts; exit status 0 good, 1 false, 2 not checked.", no_args_is_help=True)
 
@@ -35,6 +38,21 @@ def print_finding(console: Console, name: str, verdict: str, detail: str) -> Non
     """One line of a report."""
     colour = _COLOURS[verdict]
     console.print(f"  [{colour}]{verdict:<9}[/{colour}] {name:<14} {detail}", highlight=False)
+
+
+class NotChecked(StartupError):
+    """The check could not be made, which says nothing of what was to be checked: exit status 2, never 1."""
+
+
+def _check(work: Callable[[], Awaitable[None]]) -> None:
+    """Raises NotChecked where the work cannot be done, with the reason."""
+    try:
+        trio.run(work)
+    except BaseException as error:
+        said = meant_for_people(error)
+        if said is None:
+            raise
+        raise NotChecked(str(said)) from error
 
 
 @app.command("receipt")
@@ -67,7 +85,7 @@ def receipt(
                         else:
                             print_finding(console, finding["name"], finding["verdict"], finding["detail"])
 
-    trio.run(run)
+    _check(run)
     status = exit_status(verdicts)
     if not as_json:
         console.print(("[green]good[/green]", "[red]false[/red]", "[yellow]not wholly checked[/yellow]")[status])
@@ -94,6 +112,8 @@ def blocks(
     from openledger.node.network import read_network
     from openledger.node.verification import BlockVerdict, verify_blocks
 
+    if last is not None and last < first:
+        raise NotChecked(f"there are no blocks from {first} to {last}: name the first one first")
     usual = endpoints(rpc=rpc, port_offset=port_offset)
     network = read_network(network_file or default_data_dir() / "network.json")
     console = Console(soft_wrap=True)
@@ -110,7 +130,7 @@ def blocks(
         if not as_json and derived % 100 == 0:
             console.print(f"derived {derived} blocks", highlight=False)
 
-    async def run() -> Any:
+    async def run() -> None:
         await verify_blocks(
             network,
             l1_rpc_url=l1_rpc_url or usual.l1_rpc,
@@ -123,5 +143,5 @@ def blocks(
             on_progress=progress,
         )
 
-    trio.run(run)
+    _check(run)
     raise typer.Exit(exit_status(verdicts))
