@@ -14,17 +14,25 @@ def configure_logging(level: str, format: Literal["console", "json"]) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     # Libraries (libp2p, httpx) log through the standard module; only their warnings concern an operator.
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s")
+    # Tracebacks without local variables: among those are private keys.
+    exceptions: structlog.types.Processor
     renderer: structlog.types.Processor
     if format == "json":
+        exceptions = structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        )
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        exceptions = structlog.processors.StackInfoRenderer()
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if format == "json" else structlog.processors.StackInfoRenderer(),
+            exceptions,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),

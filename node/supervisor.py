@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from openledger.node.errors import StartupError
+from openledger.node.errors import StartupError, UserError
 
 log = structlog.get_logger(__name__)
 
@@ -141,4 +141,7 @@ class Supervisor:
         state.started = False
         state.failures += 1
         state.last_error = f"{type(first).__name__}: {first}"
-        log.error("service failed, restarting it", service=service.name, failures=state.failures, exc_info=error)
+        if isinstance(first, UserError):
+            log.error("service ended, restarting it", service=service.name, failures=state.failures, reason=str(first))
+        else:
+            log.error("service failed, restarting it", service=service.name, failures=state.failures, exc_info=error)

@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
+from pathlib import Path
 
 import httpx
 import structlog
 import trio
 
 from openledger.node.config import VALIDATOR_PORT_STEP, Config, Endpoints
+from openledger.node.errors import UserError
 from openledger.node.rollup_node import RollupNode
 from openledger.node.supervisor import Service
 
 log = structlog.get_logger(__name__)
 
 STOP_S = 15.0
+LOG_TAIL_BYTES = 64 << 10
 
 
-class ValidatorEnded(Exception):
-    """The validator's process ended by itself."""
+class ValidatorEnded(UserError):
+    """The validator's process ended by itself; the message says why, as far as it said so."""
 
 
 def validator_config(config: Config) -> Config:
@@ -69,20 +72,32 @@ def validator_service(node: RollupNode) -> Service:
     health_url = f"{Endpoints.of(config).api}/health"
     log_file = node.config.folder / "validator.log"
     waiting: list[str | None] = ["starting"]
+    ended = [""]
 
     async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         waiting[0] = "starting"
         line = command(config, await node.p2p.addresses())
         async with await trio.open_file(log_file, "ab") as output, trio.open_nursery() as nursery:
+            before = log_file.stat().st_size
             start = partial(trio.run_process, line, stdout=output, stderr=output, check=False, deliver_cancel=_stop)
             process: trio.Process = await nursery.start(start)
             log.info("validator started", pid=process.pid, log=str(log_file))
             task_status.started()
-            nursery.start_soon(_watch, health_url, waiting)
+            nursery.start_soon(_watch, health_url, waiting, ended)
             status = await process.wait()
-            raise ValidatorEnded(f"the validator ended with status {status}; its log is {log_file}")
+            ended[0] = f"it ended with status {status}{_last_error(log_file, before)}; its log is {log_file}"
+            raise ValidatorEnded(ended[0])
 
     return Service("validator", run, probe=lambda: waiting[0])
+
+
+def _last_error(log_file: Path, start: int) -> str:
+    """What the process printed as its error, of what is in its log from byte `start` on."""
+    with open(log_file, "rb") as file:
+        file.seek(max(start, log_file.stat().st_size - LOG_TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    said = [line.removeprefix("error:").strip() for line in lines if line.startswith("error:")]
+    return f" ({said[-1]})" if said else ""
 
 
 async def _stop(process: trio.Process) -> None:
@@ -93,14 +108,14 @@ async def _stop(process: trio.Process) -> None:
     process.kill()
 
 
-async def _watch(url: str, waiting: list[str | None]) -> None:
-    """Keep `waiting[0]` None while the validator answers that it is ready."""
+async def _watch(url: str, waiting: list[str | None], ended: list[str]) -> None:
+    """Keep `waiting[0]` None while the validator answers that it is ready; why it ended last is told until it answers."""
     async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
         while True:
             try:
                 answer = await client.get(url)
                 problems = [f"{name}: {s}" for name, s in answer.json()["services"].items() if s != "ready"]
-                waiting[0] = "; ".join(problems) or None
+                waiting[0], ended[0] = "; ".join(problems) or None, ""
             except (httpx.HTTPError, ValueError, KeyError) as error:
-                waiting[0] = f"its health does not answer ({type(error).__name__})"
+                waiting[0] = ended[0] or f"its health does not answer ({type(error).__name__})"
             await trio.sleep(1.0)

@@ -115,6 +115,18 @@ def test_a_port_in_use_is_named_and_nothing_is_left_running(devnet_without_servi
     assert "Traceback" not in devnet.log
 
 
+def test_a_second_node_that_cannot_start_says_why_in_health(devnet_without_serving: Any) -> None:
+    devnet = devnet_without_serving
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 8555 + devnet.offset))
+        taken.listen()
+        devnet.start()
+        reason = f"port {8555 + devnet.offset} is in use"
+        devnet.wait_for(lambda: reason in devnet.health()[1].get("validator", ""), 60, "health to name the port")
+    devnet.wait_until_ready()
+    assert "Traceback" not in devnet.log
+
+
 def test_a_folder_that_is_open_in_another_node_is_refused(devnet_without_serving: Any) -> None:
     devnet = devnet_without_serving
     devnet.flags = ("--no-serving", "--no-validator")
