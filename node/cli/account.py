@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 
 from openledger.genesis.parameters import OPEN_WEI
+from openledger.node import claims
 from openledger.node.cli.channel import show_open
 from openledger.node.cli.options import Account, ApiUrl, ClientPortOffset, KeyFile, RpcUrl
 from openledger.node.cli.session import endpoints, wallet
 from openledger.node.errors import UserError
 from openledger.node.payer import Api
-from openledger.node.predeploy_contracts import rewards_distributor
 from openledger.node.rpc_client import RpcClient
 
 Payee = Annotated[str | None, typer.Argument(help="Address; left out: the account given by --account or --key-file.")]
@@ -82,14 +82,7 @@ def claim(
 
     async def run() -> int:
         async with RpcClient(endpoints(rpc=rpc, port_offset=port_offset).rpc) as chain:
-            contract = rewards_distributor()
-            receipt = await signer.send(chain, contract, "claim", "0x" + payee.hex())
-            for entry in receipt["logs"]:
-                topics = [bytes.fromhex(topic[2:]) for topic in entry["topics"]]
-                event = contract.event(topics, bytes.fromhex(entry["data"][2:]))
-                if event is not None and event.name == "Claimed":
-                    return int(event.arguments["amount"])
-        return 0
+            return await claims.claim(chain, signer, payee)
 
     paid = trio.run(run)
-    Console().print(f"{Decimal(paid) / OPEN_WEI:f} OPEN paid to 0x{payee.hex()}", highlight=False, soft_wrap=True)
+    Console().print(f"{show_open(paid)} paid to 0x{payee.hex()}", highlight=False, soft_wrap=True)

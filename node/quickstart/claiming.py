@@ -7,12 +7,11 @@ from typing import Any
 import trio
 
 from openledger.genesis.dev_accounts import dev_account
-from openledger.genesis.parameters import MICRO_OPEN_WEI
+from openledger.node import claims
 from openledger.node.cli.account import print_account
 from openledger.node.cli.channel import show_open
-from openledger.node.contract_reads import block_number, events_of
+from openledger.node.contract_reads import block_number
 from openledger.node.errors import UserError
-from openledger.node.predeploy_contracts import rewards_distributor
 from openledger.node.quickstart.scene import Scene, until
 from openledger.node.quickstart.texts import AUTHORS
 
@@ -82,9 +81,7 @@ async def claim(scene: Scene) -> None:
     await until(claimed_or_claimable, CREDITED_S, f"the earnings of account {payee} to be claimable")
     claimed = _claimed(scene, await _account(scene, payee))
     if not claimed:
-        contract = rewards_distributor()
-        receipt = await wallet.send(scene.rpc, contract, "claim", "0x" + wallet.address.hex())
-        claimed = int(events_of(contract, receipt, "Claimed")[0].arguments["amount"]) // MICRO_OPEN_WEI
+        claimed = await claims.claim(scene.rpc, wallet, wallet.address)
     scene.story.paid_micro_open = claimed
     scene.memory.save()
     scene.narrator.command(f"claim --account {payee}")
