@@ -14,6 +14,8 @@ from openledger.node.rpc_client import RpcClient, RpcError
 
 GAS_MARGIN_PERCENT = 25
 """Added to an estimate: state may change before the transaction is executed."""
+NONCE_ATTEMPTS = 5
+_NONCE_TAKEN = ("nonce too low", "replacement transaction underpriced")
 
 
 class TransactionReverted(UserError):
@@ -70,8 +72,6 @@ class Wallet:
         nonce: int | None = None,
     ) -> dict[str, Any]:
         """Send a type-2 transaction and return its receipt; errors as in `send`."""
-        from eth_account import Account  # takes half a second, which commands that send nothing need not wait for
-
         call = {
             "from": "0x" + self.address.hex(),
             "to": "0x" + to.hex(),
@@ -85,26 +85,39 @@ class Wallet:
                 raise
             reason = contract.explain(error.revert_data) if contract else str(error)
             raise TransactionReverted(reason) from error
-        if nonce is None:
-            nonce = await self.next_nonce(rpc)
-        head = await rpc.call("eth_getBlockByNumber", "latest", False)
-        tip = int(await rpc.call("eth_maxPriorityFeePerGas"), 16)
-        signed = Account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": int(await rpc.call("eth_chainId"), 16),
-                "nonce": nonce,
-                "to": to,
-                "data": call["data"],
-                "value": value_wei,
-                "gas": estimate * (100 + GAS_MARGIN_PERCENT) // 100,
-                "maxFeePerGas": 2 * int(head["baseFeePerGas"], 16) + tip,
-                "maxPriorityFeePerGas": tip,
-            },
-            self.private_key,
-        )
-        sent = await rpc.call("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex())
+        gas = estimate * (100 + GAS_MARGIN_PERCENT) // 100
+        for attempt in range(NONCE_ATTEMPTS):
+            raw = await self._signed(rpc, to, data, value_wei, gas, nonce)
+            try:
+                sent = await rpc.call("eth_sendRawTransaction", "0x" + raw.hex())
+                break
+            except RpcError as error:
+                # Somebody else who holds this key was faster: the next nonce is another one now.
+                taken = any(words in str(error).lower() for words in _NONCE_TAKEN)
+                if nonce is not None or not taken or attempt == NONCE_ATTEMPTS - 1:
+                    raise
         receipt = await rpc.wait_for_receipt(bytes.fromhex(sent[2:]))
         if receipt["status"] != "0x1":
             raise TransactionReverted(f"transaction {sent} was reverted; `openledger receipt` or a tracer tells more")
         return receipt
+
+    async def _signed(
+        self, rpc: RpcClient, to: bytes, data: bytes, value_wei: int, gas: int, nonce: int | None
+    ) -> bytes:
+        """A signed type-2 transaction at the network's present fees; `nonce` None takes the next one."""
+        from eth_account import Account  # takes half a second, which commands that send nothing need not wait for
+
+        head = await rpc.call("eth_getBlockByNumber", "latest", False)
+        tip = int(await rpc.call("eth_maxPriorityFeePerGas"), 16)
+        fields = {
+            "type": 2,
+            "chainId": int(await rpc.call("eth_chainId"), 16),
+            "nonce": await self.next_nonce(rpc) if nonce is None else nonce,
+            "to": to,
+            "data": data,
+            "value": value_wei,
+            "gas": gas,
+            "maxFeePerGas": 2 * int(head["baseFeePerGas"], 16) + tip,
+            "maxPriorityFeePerGas": tip,
+        }
+        return bytes(Account.sign_transaction(fields, self.private_key).raw_transaction)

@@ -89,7 +89,7 @@ def test_the_openai_client_streams_an_answer_that_is_paid_for(story_devnet: Any)
 
     devnet = story_devnet
     voucher = httpx.post(
-        f"{devnet.endpoints.api}/v1/dev/voucher", json={"most": 10_000}, timeout=60, trust_env=False
+        f"{devnet.endpoints.api}/v1/dev/voucher", json={"most": 1_000_000}, timeout=60, trust_env=False
     ).json()
     client = openai.OpenAI(base_url=f"{devnet.endpoints.api}/v1", api_key="unused", max_retries=0)
     model = client.models.list().data[0].id
