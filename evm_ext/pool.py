@@ -7,6 +7,7 @@ geth's do: wallets and libraries match on them.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -104,11 +105,13 @@ class TransactionPool:
         self._validate_form(transaction)  # recovers the sender, outside the lock
         try:
             with self._lock:
+                replaced = self._by_sender.get(transaction.sender, {}).get(transaction.nonce)
                 self._insert(transaction)
                 position = None if self._journal is None else self._journal.append(transaction.raw)
             if self._journal is not None and position is not None:
                 self._journal.sync(position)
         except OSError as error:
+            self._undo(transaction, replaced)
             raise errors.NotKept(
                 f"transactions cannot be kept now, the node's disk says: {error.strerror}; try again later"
             ) from error
@@ -366,6 +369,15 @@ class TransactionPool:
                 continue
             if self._journal is not None:
                 self._journal.append(transaction.raw)
+
+    def _undo(self, transaction: Transaction, replaced: Transaction | None) -> None:
+        """As if it had never been added: its sender was told so."""
+        with self._lock:
+            if transaction.hash in self._by_hash:
+                self._drop(transaction)
+            if replaced is not None:
+                with contextlib.suppress(errors.InvalidTransaction):  # a block may have taken it meanwhile
+                    self._insert(replaced)
 
     def _drop(self, transaction: Transaction) -> None:
         self._by_hash.pop(transaction.hash, None)

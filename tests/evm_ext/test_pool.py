@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -230,6 +231,27 @@ def test_what_was_acknowledged_is_there_after_a_restart(tools, chain, tmp_path):
     assert hashes[0] not in pool
     assert [item.nonce for item in pool.pending()] == [1, 2, 3, 4, 0]
     assert late in pool
+    pool.close()
+
+
+def test_what_the_disk_did_not_take_was_never_added(tools, chain, tmp_path, monkeypatch):
+    pool = TransactionPool(chain, journal=tmp_path / "transactions.journal")
+    first = pool.add(tools.signed(0, CHAIN_ID, 0, TO).raw)
+    better = tools.signed(0, CHAIN_ID, 0, TO, max_fee_per_gas=10**12, max_priority_fee_per_gas=10**10)
+    other = tools.signed(1, CHAIN_ID, 0, TO)
+
+    def full(_entry: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(pool._journal, "append", full)
+        for refused in (better, other):
+            with pytest.raises(errors.NotKept, match="No space left on device"):
+                pool.add(refused.raw)
+            assert refused.hash not in pool
+    assert first in pool
+    assert pool.add(other.raw) == other.hash
+    assert pool.add(better.raw) == better.hash
     pool.close()
 
 
