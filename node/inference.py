@@ -8,10 +8,11 @@ Requests for different adapters meet in the engine's batch by themselves.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,16 +25,18 @@ from openledger.evm_ext.proofs.settlement import encode_entries
 from openledger.evm_ext.proofs.split import token_price
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.client import AttributionClient
+from openledger.kernels.attribution.errors import AttributionError
 from openledger.kernels.attribution.messages import Attributed, Retrieval
 from openledger.kernels.engine.client import EngineClient
 from openledger.kernels.engine.messages import Failed, Finished, Generate, Token
 from openledger.kernels.model.tokenizer import Message as TemplateMessage
 from openledger.kernels.model.tokenizer import ModelTokenizer
+from openledger.node.background import Background, NotRunning
 from openledger.node.catalog import ServedRelease
 from openledger.node.content import ContentStore
-from openledger.node.payments import Admission, Payments
+from openledger.node.payments import Admission, PaymentRequired, Payments, SignedVoucher
 from openledger.node.prompt import last_question, with_passages
-from openledger.node.receipts import BookedReceipt, ReceiptBook
+from openledger.node.receipts import BookedReceipt, ReceiptBook, StaleChannel
 from openledger.node.records import AnswerBody, ChatRequest, Message, retrieval_root
 from openledger.node.wallet import Wallet
 
@@ -101,6 +104,8 @@ def stop_reason_of(finished_reason: str, output_tokens: Sequence[int], end_token
     """The receipt's stop reason from the engine's."""
     if finished_reason == "length":
         return StopReason.MAX_TOKENS
+    if finished_reason == "cancelled":
+        return StopReason.CANCELLED
     return StopReason.END_OF_TEXT if output_tokens and output_tokens[-1] in end_tokens else StopReason.STOP_SEQUENCE
 
 
@@ -119,6 +124,7 @@ class Inference:
         provider: Wallet,
         head: HeadSource,
         platform_bps: int,
+        background: Background,
     ) -> None:
         self._engine = engine
         self._attribution = attribution
@@ -129,6 +135,7 @@ class Inference:
         self._provider = provider
         self._head = head
         self._platform_bps = platform_bps
+        self._background = background
         self._domain = ledger_domain(payments.chain_id)
         self._channel_locks: defaultdict[bytes, trio.Lock] = defaultdict(trio.Lock)
 
@@ -174,14 +181,60 @@ class Inference:
         most = self._fee(release, len(prompt), request.max_tokens)
         return Prepared(request, release, retrieval, prompt, most, head)
 
-    async def answer(self, prepared: Prepared, admission: Admission) -> AsyncGenerator[Delta | Answered, None]:
-        """The answer's text as it comes, then `Answered`. Raises InferenceFailed; nothing is owed then.
+    async def answer(self, prepared: Prepared, voucher: SignedVoucher) -> AsyncGenerator[Delta | Answered, None]:
+        """The answer's text as it comes, then `Answered`.
 
-        Leaving the iteration early cancels the call; nothing is owed for it.
+        Leaving the iteration early ends the answer there: what was sampled until then is owed, and its receipt (stop
+        reason `cancelled`) is booked though nobody waits for it. Raises InferenceFailed, PaymentRequired,
+        AttributionError, StaleChannel; nothing is owed then.
         """
+        identifier = uuid.uuid4().hex
+        send, receive = trio.open_memory_channel[Delta | Answered | Exception](math.inf)
+        try:
+            self._background.start(self._work, identifier, prepared, voucher, send)
+        except NotRunning as error:
+            raise InferenceFailed("engine_unavailable", str(error)) from error
+        with receive:
+            try:
+                async for event in receive:
+                    if isinstance(event, Exception):
+                        raise event
+                    yield event
+            finally:
+                self._engine.stop(identifier)
+
+    async def _work(
+        self,
+        identifier: str,
+        prepared: Prepared,
+        voucher: SignedVoucher,
+        send: trio.MemorySendChannel[Delta | Answered | Exception],
+    ) -> None:
+        """Answer and book, whether or not anybody still reads what is sent."""
+
+        def tell(event: Delta | Answered | Exception) -> None:
+            with suppress(trio.BrokenResourceError):
+                send.send_nowait(event)
+
+        with send:
+            try:
+                with self._payments.admit(voucher, prepared.most) as admission:
+                    finished = await self._generate(identifier, prepared, tell)
+                    release = prepared.release
+                    attributed = await self._attribution.attribute(
+                        release.index_folders, finished.output_tokens, prepared.retrieval, release.manifest.attribution
+                    )
+                    tell(await self._book_answer(prepared, admission, finished, attributed))
+            except (InferenceFailed, PaymentRequired, AttributionError, StaleChannel) as error:
+                tell(error)
+            except Exception as error:  # the edge of this task: one answer's fault must not end the others
+                log.exception("an answer failed", release=prepared.release.id)
+                tell(InferenceFailed("internal_error", f"the node failed on this answer: {error}"))
+
+    async def _generate(self, identifier: str, prepared: Prepared, tell: Callable[[Delta], None]) -> Finished:
         request, release = prepared.request, prepared.release
         generate = Generate(
-            request_id=uuid.uuid4().hex,
+            request_id=identifier,
             prompt_tokens=prepared.prompt_tokens,
             max_tokens=request.max_tokens,
             adapters=[release.adapter] if release.adapter else [],
@@ -190,22 +243,16 @@ class Inference:
             request_hash=request.hash,
             stop=list(request.stop),
         )
-        finished: Finished | None = None
         async with aclosing(self._engine.generate(generate)) as events:
             async for event in events:
                 if isinstance(event, Token):
                     if event.text:
-                        yield Delta(event.text)
+                        tell(Delta(event.text))
                 elif isinstance(event, Failed):
                     raise InferenceFailed(event.code, event.message)
                 else:
-                    finished = event
-        if finished is None:
-            raise InferenceFailed("engine_died", "the engine ended without an answer: try again")
-        attributed = await self._attribution.attribute(
-            release.index_folders, finished.output_tokens, prepared.retrieval, release.manifest.attribution
-        )
-        yield await self._book_answer(prepared, admission, finished, attributed)
+                    return event
+        raise InferenceFailed("engine_died", "the engine ended without an answer: try again")
 
     async def _book_answer(
         self, prepared: Prepared, admission: Admission, finished: Finished, attributed: Attributed

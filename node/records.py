@@ -17,7 +17,7 @@ from openledger.evm_ext.proofs.eip712 import InvalidMessage
 from openledger.evm_ext.proofs.receipt import Receipt
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.messages import Retrieval
-from openledger.kernels.engine.messages import Sampling
+from openledger.kernels.engine.messages import Sampling, StopReason
 
 MAX_BODY_BYTES = 1 << 20
 RECEIPTS_PER_BATCH = 1000
@@ -101,7 +101,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     request: ChatRequest
     prompt_tokens: list[int]
     output_tokens: list[int]
-    stop_reason: Literal["stop", "length"]
+    stop_reason: StopReason
     text: str
     retrieval: Retrieval | None
     evidence: bytes

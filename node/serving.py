@@ -33,6 +33,7 @@ from openledger.node.api.factory import FactoryApi, ReleasesApi
 from openledger.node.api.models import ModelsApi
 from openledger.node.api.receipts import ReceiptsApi
 from openledger.node.audit import Auditor, SettledPayload, Sources
+from openledger.node.background import Background
 from openledger.node.catalog_service import ReleaseCatalog
 from openledger.node.config import Endpoints
 from openledger.node.datanets.announcements import Announcements
@@ -233,6 +234,7 @@ def _provide(
     payments = Payments(node.chain.chain_id, provider.address, book, lambda channel: node.registry().channel(channel))
     platform_bps = node.registry().platform_bps()
     made: list[Inference] = []
+    background = Background()
 
     def head() -> Head:
         header = node.chain.head("unsafe")
@@ -252,6 +254,7 @@ def _provide(
                     provider=provider,
                     head=head,
                     platform_bps=platform_bps,
+                    background=background,
                 )
             )
         return made[0]
@@ -293,6 +296,7 @@ def _provide(
     if development:
         DevPayerApi(Endpoints.of(config), development=True).mount(router)
     return publishing, [
+        Service("answers", background.run),
         Service("publishing", publishing.run, probe=publishing.probe),
         Service("fine-tuning", jobs.run),
         Service("stake", stake.run, probe=stake.probe),

@@ -88,6 +88,12 @@ class EngineClient:
                 assert not isinstance(answer, Verified)
                 yield answer
 
+    def stop(self, request_id: str) -> None:
+        """End an answer now: its iteration goes on to a last `Finished(stop_reason="cancelled")`, or to a `Failed`
+        where it had not begun."""
+        if request_id in self._pending:
+            self._post(Cancel(request_id))
+
     async def verify(self, request: Verify) -> Verified:
         """Recompute an answer by one teacher-forced pass. Raises `EngineError` if it cannot be judged here
         (an adapter is missing, the engine died): that is not a verdict."""

@@ -19,6 +19,7 @@ from openledger.kernels.engine.messages import (
     Generate,
     Load,
     Sampling,
+    StopReason,
     Token,
     Verified,
     Verify,
@@ -92,10 +93,12 @@ class ServingEngine:
         return []
 
     def cancel(self, request_id: str) -> list[FromWorker]:
-        """Stop working on a request."""
+        """Stop working on a request. What was sampled of an answer until then is its result."""
         sequence = self._sequences.get(request_id)
         if sequence is None:
             return []
+        if sequence.judged and not sequence.forced:
+            return [self._finish(sequence, "cancelled")]
         return [self._fail(sequence, "cancelled", "the request was cancelled")]
 
     def step(self) -> list[FromWorker]:
@@ -252,18 +255,19 @@ class ServingEngine:
         text, reason = sequence.answer.push(token)
         messages: list[FromWorker] = [Token(request.request_id, token, text)]
         if reason is not None:
-            self._forget(sequence)
-            messages.append(
-                Finished(
-                    request_id=request.request_id,
-                    stop_reason=reason,
-                    output_tokens=sequence.tokens[sequence.prompt_length :],
-                    text=sequence.answer.text,
-                    fingerprint=sequence.fingerprint,
-                    prompt_tokens=sequence.prompt_length,
-                )
-            )
+            messages.append(self._finish(sequence, reason))
         return messages
+
+    def _finish(self, sequence: Sequence, reason: StopReason) -> Finished:
+        self._forget(sequence)
+        return Finished(
+            request_id=sequence.request.request_id,
+            stop_reason=reason,
+            output_tokens=sequence.tokens[sequence.prompt_length :],
+            text=sequence.answer.text,
+            fingerprint=sequence.fingerprint,
+            prompt_tokens=sequence.prompt_length,
+        )
 
     def _compare(self, sequence: Sequence, request: Verify, token: int) -> list[FromWorker]:
         index = sequence.judged - 1
@@ -272,6 +276,8 @@ class ServingEngine:
         if token != claimed:
             return [self._verdict(sequence, f"output token {index} is {token}, not {claimed}")]
         _, reason = sequence.answer.push(token)
+        if reason is None and last and request.stop_reason == "cancelled":
+            reason = "cancelled"
         if reason is None and last:
             return [self._verdict(sequence, f"the answer does not end after {index + 1} tokens")]
         if reason is not None and not last:

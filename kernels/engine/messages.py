@@ -10,8 +10,9 @@ import msgspec
 
 from openledger.kernels.engine.config import EngineConfig
 
-StopReason = Literal["stop", "length"]
-"""`stop`: an end-of-turn token or a stop string. `length`: `max_tokens` or the context was full."""
+StopReason = Literal["stop", "length", "cancelled"]
+"""`stop`: an end-of-turn token or a stop string. `length`: `max_tokens` or the context was full. `cancelled`: the
+caller wanted no more; what was sampled until then is an answer that can be verified."""
 
 FailureCode = Literal[
     "prompt_too_long",
@@ -92,7 +93,8 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
-    """Stop working on a request. It ends with `Failed(code="cancelled")` unless it was already over."""
+    """Stop working on a request. An answer that has begun ends with `Finished(stop_reason="cancelled")`, anything
+    else with `Failed(code="cancelled")`, unless it was already over."""
 
     request_id: str
 

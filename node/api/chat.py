@@ -2,7 +2,7 @@
 
 Documented extensions: the request may carry `openledger: {"passages": K}` (how many passages to put before the
 model); the answer carries `openledger` with citations, the attribution vector, the fee, and the signed receipt,
-in the last chunk of a stream. Errors have OpenAI's shape; an unpaid call is 402 with `accepts`.
+in the last chunk of a stream. Whoever hangs up early owes what was generated until then. Errors have OpenAI's shape; an unpaid call is 402 with `accepts`.
 """
 
 from __future__ import annotations
@@ -255,10 +255,9 @@ class ChatApi:
     async def _events(self, prepared: Prepared, voucher: SignedVoucher) -> AsyncGenerator[Delta | Answered, None]:
         """The answer's events, with failures as ApiError."""
         try:
-            with self._payments.admit(voucher, prepared.most) as admission:
-                async with aclosing(self._inference.answer(prepared, admission)) as events:
-                    async for event in events:
-                        yield event
+            async with aclosing(self._inference.answer(prepared, voucher)) as events:
+                async for event in events:
+                    yield event
         except InferenceFailed as error:
             raise _failed(error) from error
         except (AttributionError, StaleChannel) as error:

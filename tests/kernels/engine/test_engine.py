@@ -218,11 +218,14 @@ def test_cancelled_and_finished_requests_give_their_pages_back(make_engine: Make
     harness = make_engine(kv_tokens=512)
     engine = harness.engine
     engine.submit(ask("x", prompt, 200))
-    engine.step()
-    assert engine.load().running == 1
     (failed,) = engine.cancel("x")
     assert isinstance(failed, Failed)
     assert failed.code == "cancelled"
+    engine.submit(ask("x", prompt, 200))
+    engine.step()
+    assert engine.load().running == 1
+    (done,) = engine.cancel("x")
+    assert isinstance(done, Finished)
     assert engine.cancel("x") == []
     assert engine.load().kv_tokens_used == 0
     assert engine.idle
@@ -230,6 +233,31 @@ def test_cancelled_and_finished_requests_give_their_pages_back(make_engine: Make
     heard = harness.run(*(ask(f"q{i}", prompt, 200, stop_tokens=[30]) for i in range(3)))
     assert all(isinstance(messages[-1], Finished) for messages in heard.values())
     assert engine.load().kv_tokens_used == 0
+
+
+def test_an_answer_that_is_cut_off_can_be_verified_as_such_and_as_nothing_else(
+    make_engine: MakeEngine, prompt: list[int]
+) -> None:
+    harness = make_engine()
+    request = ask("cut", prompt, 200, stop_tokens=[])
+    harness.engine.submit(request)
+    sampled = 0
+    while sampled < 4:
+        sampled += sum(isinstance(m, Token) for m in harness.engine.step())
+    (done,) = harness.engine.cancel("cut")
+    assert isinstance(done, Finished)
+    assert done.stop_reason == "cancelled"
+    assert len(done.output_tokens) == 4
+    assert harness.last(to_verify(request, done)).ok
+    edited = [*done.output_tokens[:-1], done.output_tokens[-1] ^ 1]
+    for changes, said in (
+        ({"stop_reason": "length"}, "does not end"),
+        ({"output_tokens": edited}, "output token 3"),
+        ({"output_tokens": done.output_tokens[:-1]}, "fingerprint"),
+    ):
+        verdict = harness.last(to_verify(request, done, **changes))
+        assert not verdict.ok
+        assert said in verdict.detail
 
 
 def test_an_engine_that_is_full_says_so(make_engine: MakeEngine, prompt: list[int]) -> None:
