@@ -76,10 +76,14 @@ def devnet_rows() -> list[Row]:
     if found is None:
         return []
     rows: list[Row] = []
-    memory = found.get("memory_mb", {})
-    for state, megabytes in memory.items():
-        if isinstance(megabytes, dict) and "total" in megabytes:
-            rows.append((f"memory of the whole devnet, {state}", f"{megabytes['total']:,.0f} MB", "aim 4,096 MB", ""))
+    aim = found["aim"]["while_serving_mib"]
+    for key, state in (
+        ("idle_mib", "idle"),
+        ("serving_peak_mib", "while serving, peak"),
+        ("quickstart_peak_mib", "in the quickstart with its fine-tuning, peak"),
+    ):
+        if key in found:
+            rows.append((f"memory of the whole devnet, {state}", f"{found[key]['together']:,} MiB", f"aim {aim:,}", ""))
     story = found.get("quickstart")
     if story:
         rows.append(("quickstart, wall time", f"{story['total_s'] / 60:.1f} minutes", "", ""))
