@@ -11,7 +11,7 @@ from openledger.node.datanets.documents import CheckedDocument, check_document
 
 LICENCE = "CC0-1.0"
 OWNER_ACCOUNT, PAYER_ACCOUNT = 0, 3
-AUTHORS = {"alice": 1, "bob": 2}
+AUTHORS = {"account-1": 1, "account-2": 2}
 """Folder name of a contributor, and the development account that signs for them."""
 
 

@@ -14,7 +14,7 @@ from openledger.kernels.finetune.adapter import CONFIG, WEIGHTS, check_adapter
 from openledger.kernels.finetune.client import run_finetune
 from openledger.kernels.finetune.job import FineTuneInterrupted, FineTuneJob, FineTuneProgress, TrainingDocument
 
-AMBERGRIS = Path(__file__).parents[3] / "node" / "quickstart" / "documents" / "whales" / "bob" / "ambergris.md"
+AMBERGRIS = Path(__file__).parents[3] / "node" / "quickstart" / "documents" / "whales" / "account-2" / "ambergris.md"
 
 
 @pytest.mark.slow

@@ -33,11 +33,11 @@ async def test_documents_become_a_version_whose_roots_two_nodes_compute_alike(ne
     async with open_attribution() as attribution, net.node("a", attribution=attribution) as node:
         datanet = await client.create_datanet(net.rpc, node.api, net.owner, "whales", description="Old books on whales")
         stages: list[tuple[str, str]] = []
-        own = documents(net, "alice")
+        own = documents(net, "account-1")
         contributed = await contribute(
             net, node, net.alice, datanet, own, on_progress=lambda p: stages.append((p.name, p.stage))
         )
-        other = await contribute(net, node, net.bob, datanet, documents(net, "bob"))
+        other = await contribute(net, node, net.bob, datanet, documents(net, "account-2"))
         assert [c.contribution for c in contributed + other] == [1, 2, 3, 4]
         first = own[0].metadata.name
         assert [stage for name, stage in stages if name == first] == [
@@ -58,7 +58,7 @@ async def test_documents_become_a_version_whose_roots_two_nodes_compute_alike(ne
 
         # A second node: only DA, no peers; then its own index has the same roots.
         async with net.node("b", publishes=False, attribution=attribution) as second:
-            for document in [*own, *documents(net, "bob")]:
+            for document in [*own, *documents(net, "account-2")]:
                 assert await second.holds(document.hash) == document.data
                 assert DocumentMetadata.decode(await second.holds(document.metadata.hash)) == document.metadata
             told = {"ready": False}

@@ -32,7 +32,7 @@ from openledger.node.factory.jobs import (
     UnknownJob,
 )
 
-TEXT = (Path(__file__).parents[3] / "node/quickstart/documents/whales/alice/the-blanket.md").read_bytes()
+TEXT = (Path(__file__).parents[3] / "node/quickstart/documents/whales/account-1/the-blanket.md").read_bytes()
 SOURCES = [TrainingSource(1, 1, "0x" + "11" * 32)]
 DOCUMENTS = [SourceDocument(4, "the-blanket.md", TEXT)]
 

@@ -15,7 +15,7 @@ def test_a_story_is_found_again_as_it_was_left(tmp_path: Path) -> None:
     memory = Memory(file, CHAIN)
     assert not memory.resumed
     memory.story.datanets["whales"] = 7
-    memory.story.contributions["whales"] = {"alice": [1, 2]}
+    memory.story.contributions["whales"] = {"account-1": [1, 2]}
     memory.story.answers.append(Told(topic="whales", question="?", receipt="0xab"))
     memory.story.done.append("datanets")
     memory.story.seconds["datanets"] = 1.5
