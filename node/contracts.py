@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
 
 from openledger.genesis.hashing import keccak256
 
@@ -128,6 +129,6 @@ class Contract:
                     for i, v in zip(entry["inputs"], values)
                 )
                 return f"{entry['name']}({shown})"
-        except Exception:  # eth_abi raises many kinds for data that is not what its selector says
-            pass
+        except (DecodingError, ValueError, OverflowError):
+            pass  # the data is not what its selector says: shown as it is
         return f"execution reverted with 0x{revert.hex()}"

@@ -98,7 +98,11 @@ class Wallet:
                     raise
         receipt = await rpc.wait_for_receipt(bytes.fromhex(sent[2:]))
         if receipt["status"] != "0x1":
-            raise TransactionReverted(f"transaction {sent} was reverted; `openledger receipt` or a tracer tells more")
+            number = int(receipt["blockNumber"], 16)
+            raise TransactionReverted(
+                f"transaction {sent} was reverted in block {number}, though its estimate succeeded: "
+                "the state changed in between, try again"
+            )
         return receipt
 
     async def _signed(
