@@ -8,11 +8,12 @@ READY := $(VENV)/.ready
 RUN := PYTHONSAFEPATH=1
 PIP := env -u PYTHONSAFEPATH $(BIN)/python -m pip
 
-.PHONY: dev test setup clients lint types wheel quickstart contracts clean help
+.PHONY: dev test fuzz setup clients lint types wheel quickstart contracts clean help
 
 help:
 	@echo "make dev         set everything up and start the whole network"
 	@echo "make test        set everything up and run the tests"
+	@echo "make fuzz        hold the interpreter's tiers against each other and against revm, for longer"
 	@echo "make quickstart  in a second terminal: tell the story on the running network"
 	@echo "make lint types wheel   what continuous integration also checks"
 	@echo "make contracts   rebuild the Solidity artifacts (needs npm)"
@@ -51,8 +52,15 @@ clients:
 	    echo "npm ci in $$folder"; npm ci --silent --prefix $$folder || echo "npm ci failed in $$folder: its tests are skipped"; fi; done; \
 	else echo "npm is not installed: interop tests are skipped"; fi
 
+# Files of tests run beside each other: many of them wait for other processes. Each devnet in them takes about 2 GiB.
+JOBS ?= 3
+
 test: setup clients
-	$(RUN) $(BIN)/pytest -m "not gpu and not browser" $(ARGS)
+	$(RUN) $(BIN)/pytest -n $(JOBS) -m "not gpu and not browser" $(ARGS)
+
+# Longer than in the tests: make fuzz ARGS="--seconds 3600 --seed 7"
+fuzz: setup
+	$(RUN) $(BIN)/python tests/evm_ext/fuzz/run.py $(ARGS)
 
 lint: setup
 	$(RUN) $(BIN)/ruff check .

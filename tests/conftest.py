@@ -40,10 +40,28 @@ from openledger.rollup.da.client import open_da_client
 START_S = 90.0
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that none of them is left over when files run beside each other."""
+
+    def length(item: pytest.Item) -> float:
+        allowed = item.get_closest_marker("timeout")
+        slow = item.get_closest_marker("slow") is not None
+        return float(allowed.args[0]) if allowed else float(slow)
+
+    longest: dict[Path, float] = {}
+    for item in items:
+        longest[item.path] = max(length(item), longest.get(item.path, 0.0))
+    items.sort(key=lambda item: -longest[item.path])
+
+
 def free_port_offset() -> int:
-    """An offset at which every port of a devnet and its validator is free now."""
+    """An offset at which every port of a devnet and its validator is free now. Processes that run tests beside each
+    other choose among different ones, as the ports are only bound later."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    step = 2 * VALIDATOR_PORT_STEP
     while True:
-        offset = random.randrange(100, 20_000, 2 * VALIDATOR_PORT_STEP)
+        offset = random.randrange(100 + step * worker, 20_000, step * workers)
         try:
             for step in (0, VALIDATOR_PORT_STEP):
                 for port in Ports().shifted(offset + step).model_dump().values():
