@@ -1,6 +1,7 @@
 """Who may talk to a port from a browser: CORS, and the defence against DNS rebinding."""
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from openledger.node.http.messages import HttpError, Request, Response
@@ -18,10 +19,13 @@ class AccessPolicy:
         apply no CORS to WebSockets.
     hosts: names this port is reached by, besides "localhost" and IP addresses; "*" for any. A rebinding
         attack needs a name of the attacker's, so an IP address is always safe.
+    authorize: raises HttpError for a request that does not show who it is from; asked of every request but
+        preflights, and of every WebSocket before it is opened. None asks nobody.
     """
 
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    authorize: Callable[[Request], None] | None = None
 
     def check_host(self, request: Request) -> None:
         """Raises HttpError 400 without a Host (HTTP/1.1), 403 for a name that is not ours."""
@@ -38,6 +42,11 @@ class AccessPolicy:
         raise HttpError(
             403, f"Host {name!r} is not served here; add it to the allowed hosts of this port's configuration"
         )
+
+    def check_credentials(self, request: Request) -> None:
+        """Raises the HttpError of `authorize`."""
+        if self.authorize is not None:
+            self.authorize(request)
 
     def allows_origin(self, origin: str) -> bool:
         return "*" in self.origins or origin in self.origins

@@ -199,6 +199,7 @@ class HttpConnection:
             preflight = self._policy.preflight(request)
             if preflight is not None:
                 return preflight
+            self._policy.check_credentials(request)
             return await self._handler(request)
         except HttpError as error:
             return Response.error(error.status, error.message, error.headers)
@@ -213,6 +214,7 @@ class HttpConnection:
         try:
             self._policy.check_host(request)
             self._policy.check_websocket_origin(request)
+            self._policy.check_credentials(request)
         except HttpError as error:
             await self._refuse(error.status, error.message)
             return False
