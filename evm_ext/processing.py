@@ -22,8 +22,9 @@ from openledger.evm_ext.fees import (
 )
 from openledger.evm_ext.payload import Withdrawal
 from openledger.evm_ext.receipts import DEPOSIT_RECEIPT_VERSION, Log, Receipt
+from openledger.evm_ext.state.changes import StateChanges
 from openledger.evm_ext.state.reader import StateReader
-from openledger.evm_ext.state.world import StateChanges, WorldState
+from openledger.evm_ext.state.world import WorldState
 from openledger.evm_ext.transactions import BLOB, Transaction
 from openledger.evm_ext.vm.computation import Computation, EthereumComputation, op_computation
 from openledger.evm_ext.vm.environment import BlockEnvironment

@@ -7,7 +7,7 @@ batch or nothing of it. Trie nodes and blocks are only ever added, so readers ne
 Keys are one letter and then:
 | letter | key | value |
 |---|---|---|
-| n | node hash | trie node |
+| n | hashed address of the owner if it is a storage trie's, node hash | trie node |
 | c | code hash | code |
 | h | block hash | header RLP |
 | b | block hash | body RLP |
@@ -29,7 +29,7 @@ from openledger.evm_ext.batches import BatchWriter
 from openledger.evm_ext.block import Block, Header, block_from_body
 from openledger.evm_ext.errors import DatabaseCorrupt, DatabaseLocked, UndecodableBlock
 from openledger.evm_ext.receipts import Receipt, UndecodableReceipt, decode_stored, encode_stored
-from openledger.evm_ext.state.world import StateChanges
+from openledger.evm_ext.state.changes import StateChanges
 
 FORMAT_VERSION = b"1"
 
@@ -86,8 +86,10 @@ class Store:
 
     # --- state --------------------------------------------------------------------------------------
 
-    def node(self, node_hash: bytes) -> bytes | None:
-        return self._get(b"n" + node_hash)
+    def node(self, key: bytes) -> bytes | None:
+        """A trie node by its key, `owner || hash`. Nodes of format 1 have no owner in their keys."""
+        node = self._get(b"n" + key)
+        return self._get(b"n" + key[-32:]) if node is None and len(key) == 64 else node
 
     def code(self, code_hash: bytes) -> bytes | None:
         return self._get(b"c" + code_hash)

@@ -7,7 +7,7 @@ Source: Yellow Paper, appendix D. The tests compare with the `trie` library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 from openledger.evm_ext import encoding
@@ -18,14 +18,27 @@ from openledger.genesis.hashing import keccak256
 EMPTY_ROOT = keccak256(EMPTY_STRING)
 
 NodeSource: TypeAlias = Callable[[bytes], "bytes | None"]
-"""Gives the encoding of the node with a hash, None if it is not stored."""
+"""Gives the encoding of the node with a key, `owner || hash`, None if it is not stored.
+
+The owner is empty for the account trie and the hashed address for a storage trie. So every node belongs to one place:
+keys of a trie are hashes themselves, and two different places below them never hold the same node."""
 
 
 class MissingTrieNode(DatabaseCorrupt):
     """A node that the trie refers to is not stored: the database lacks part of this state."""
 
-    def __init__(self, node_hash: bytes) -> None:
-        super().__init__(f"trie node 0x{node_hash.hex()} is not stored")
+    def __init__(self, node_hash: bytes, owner: bytes = b"") -> None:
+        where = f" (storage of the account with hash 0x{owner.hex()})" if owner else ""
+        super().__init__(f"missing trie node {node_hash.hex()}{where}: it is not stored")
+        self.node_hash = node_hash
+
+
+class DamagedTrieNode(DatabaseCorrupt):
+    """What is stored for a trie node is not what was written."""
+
+    def __init__(self, node_hash: bytes, owner: bytes = b"") -> None:
+        where = f" (storage of the account with hash 0x{owner.hex()})" if owner else ""
+        super().__init__(f"trie node 0x{node_hash.hex()}{where} is damaged: what is stored has another hash")
         self.node_hash = node_hash
 
 
@@ -36,8 +49,16 @@ class Trie:
     use. `cache` holds decoded nodes by hash and may be shared between tries and threads.
     """
 
-    def __init__(self, source: NodeSource, root: bytes, cache: MutableMapping[bytes, Any] | None = None) -> None:
+    def __init__(
+        self,
+        source: NodeSource,
+        root: bytes,
+        cache: MutableMapping[bytes, Any] | None = None,
+        owner: bytes = b"",
+    ) -> None:
         self._source = source
+        self._owner = owner
+        self._replaced: list[bytes] = []
         self._cache: MutableMapping[bytes, Any] = {} if cache is None else cache
         self._root: Any = None if root == EMPTY_ROOT else root
 
@@ -47,7 +68,7 @@ class Trie:
         path = key.hex()
         while node is not None:
             if type(node) is bytes:
-                return lookup(self._source, self._cache, node, path)
+                return lookup(self._source, self._cache, node, path, self._owner)
             if type(node) is _Leaf:
                 return node.value if node.path == path else None
             if type(node) is _Extension:
@@ -61,7 +82,7 @@ class Trie:
                 node = node.children[int(path[0], 16)]
                 path = path[1:]
             else:
-                return _lookup_item(self._source, self._cache, node, path)
+                return _lookup_item(self._source, self._cache, node, path, self._owner)
         return None
 
     def set(self, key: bytes, value: bytes) -> None:
@@ -76,7 +97,7 @@ class Trie:
         self._root = self._remove(self._root, key.hex())
 
     def commit(self, nodes: MutableMapping[bytes, bytes]) -> bytes:
-        """The root after all updates. Every changed node of 32 bytes or more goes to `nodes` by its hash."""
+        """The root after all updates. Every changed node of 32 bytes or more goes to `nodes` by its key."""
         root = self._root
         if root is None:
             return EMPTY_ROOT
@@ -84,9 +105,28 @@ class Trie:
             return root
         encoded = self._encode(root, nodes)
         digest = keccak256(encoded)
-        nodes[digest] = encoded
+        nodes[self._owner + digest] = encoded
         self._root = digest
         return digest
+
+    @property
+    def replaced(self) -> list[bytes]:
+        """Keys of the stored nodes that the trie after `commit` does not contain where it had them before.
+
+        One that was given back its old content is in `commit`'s nodes too, and has to be kept."""
+        return self._replaced
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values of a committed trie, in the order of the keys."""
+        for path, _, value in walk(self._source, b"" if self._root is None else self._root, self._owner):
+            if value is not None:
+                yield bytes.fromhex(path), value
+
+    def node_keys(self) -> Iterator[bytes]:
+        """The keys of all nodes of a committed trie."""
+        for _, node_hash, _ in walk(self._source, b"" if self._root is None else self._root, self._owner):
+            if node_hash:
+                yield self._owner + node_hash
 
     def proof(self, key: bytes) -> list[bytes]:
         """Encoded nodes from the root towards the key, for a committed trie (EIP-1186); embedded nodes
@@ -98,9 +138,9 @@ class Trie:
         reference: Any = self._root
         while True:
             if type(reference) is bytes:
-                raw = self._source(reference)
+                raw = self._source(self._owner + reference)
                 if raw is None:
-                    raise MissingTrieNode(reference)
+                    raise MissingTrieNode(reference, self._owner)
                 proof.append(raw)
                 item: Any = encoding.decode_list(raw)
             else:
@@ -120,7 +160,7 @@ class Trie:
     def _resolve(self, node: Any) -> Any:
         """A node that may be changed, from a hash, a decoded item or a node."""
         if type(node) is bytes:
-            return _node_from_item(_load(self._source, self._cache, node))
+            return _node_from_item(_load(self._source, self._cache, node, self._owner))
         if type(node) is list:
             return _node_from_item(node)
         return node
@@ -128,6 +168,7 @@ class Trie:
     def _insert(self, node: Any, path: str, value: bytes) -> Any:
         if node is None:
             return _Leaf(path, value)
+        self._replace(node)
         node = self._resolve(node)
         kind = type(node)
         if kind is _Branch:
@@ -167,13 +208,17 @@ class Trie:
         node = self._resolve(node)
         kind = type(node)
         if kind is _Leaf:
-            return None if node.path == path else original
+            if node.path != path:
+                return original
+            self._replace(original)
+            return None
         if kind is _Extension:
             if not path.startswith(node.path):
                 return original
             child = self._remove(node.child, path[len(node.path) :])
             if child is node.child:
                 return original
+            self._replace(original)
             node.child = child
             return self._merge_extension(node)
         if not path:
@@ -184,10 +229,16 @@ class Trie:
             index = int(path[0], 16)
             child = node.children[index]
             changed = self._remove(child, path[1:])
-            if changed is child and type(child) in (bytes, list):
+            if changed is child and (child is None or type(child) in (bytes, list)):
                 return original
             node.children[index] = changed
+        self._replace(original)
         return self._collapse_branch(node)
+
+    def _replace(self, node: Any) -> None:
+        """Note that the trie does not contain a node any more, if that node is a stored one."""
+        if type(node) is bytes:
+            self._replaced.append(self._owner + node)
 
     def _collapse_branch(self, branch: _Branch) -> Any:
         present = [index for index, child in enumerate(branch.children) if child is not None]
@@ -206,6 +257,7 @@ class Trie:
         if type(child) is _Branch:
             extension.child = child if type(extension.child) is not bytes else extension.child
             return extension
+        self._replace(extension.child)
         if type(child) is _Leaf:
             return _Leaf(extension.path + child.path, child.value)
         return _Extension(extension.path + child.path, child.child)
@@ -223,7 +275,7 @@ class Trie:
         if len(encoded) < 32:
             return encoded
         digest = keccak256(encoded)
-        nodes[digest] = encoded
+        nodes[self._owner + digest] = encoded
         return b"\xa0" + digest
 
     def _encode(self, node: Any, nodes: MutableMapping[bytes, bytes]) -> bytes:
@@ -263,16 +315,20 @@ class _Branch:
         self.value = value
 
 
-def lookup(source: NodeSource, cache: MutableMapping[bytes, Any], root: bytes, path: str) -> bytes | None:
+def lookup(
+    source: NodeSource, cache: MutableMapping[bytes, Any], root: bytes, path: str, owner: bytes = b""
+) -> bytes | None:
     """The value at `path` (hex digits) below a stored root; None if there is none.
 
     Raises `MissingTrieNode`. Touches only `source` and `cache`, so any thread may call it."""
     if root == EMPTY_ROOT:
         return None
-    return _lookup_item(source, cache, _load(source, cache, root), path)
+    return _lookup_item(source, cache, _load(source, cache, root, owner), path, owner)
 
 
-def _lookup_item(source: NodeSource, cache: MutableMapping[bytes, Any], item: Any, path: str) -> bytes | None:
+def _lookup_item(
+    source: NodeSource, cache: MutableMapping[bytes, Any], item: Any, path: str, owner: bytes
+) -> bytes | None:
     position = 0
     while True:
         if len(item) == 17:
@@ -290,18 +346,46 @@ def _lookup_item(source: NodeSource, cache: MutableMapping[bytes, Any], item: An
             child = item[1]
         if not child:
             return None
-        item = _load(source, cache, child) if type(child) is bytes else child
+        item = _load(source, cache, child, owner) if type(child) is bytes else child
 
 
-def _load(source: NodeSource, cache: MutableMapping[bytes, Any], node_hash: bytes) -> Any:
+def _load(source: NodeSource, cache: MutableMapping[bytes, Any], node_hash: bytes, owner: bytes) -> Any:
     item = cache.get(node_hash)
     if item is None:
-        raw = source(node_hash)
-        if raw is None:
-            raise MissingTrieNode(node_hash)
-        item = encoding.decode(raw)
+        item = encoding.decode(_checked(source, node_hash, owner))
         cache[node_hash] = item
     return item
+
+
+def _checked(source: NodeSource, node_hash: bytes, owner: bytes) -> bytes:
+    """A node as it is stored, if it is stored and still what it was."""
+    raw = source(owner + node_hash)
+    if raw is None:
+        raise MissingTrieNode(node_hash, owner)
+    if keccak256(raw) != node_hash:
+        raise DamagedTrieNode(node_hash, owner)
+    return raw
+
+
+def walk(source: NodeSource, root: bytes, owner: bytes = b"") -> Iterator[tuple[str, bytes, bytes | None]]:
+    """Every node below a stored root, in the order of paths: (path, hash, None) of a node that is stored by itself,
+    (path, b"", value) for each value. Raises `MissingTrieNode`, `DamagedTrieNode`."""
+    stack: list[tuple[str, Any]] = [("", root)] if root and root != EMPTY_ROOT else []
+    while stack:
+        path, item = stack.pop()
+        if type(item) is bytes:
+            yield path, item, None
+            item = encoding.decode(_checked(source, item, owner))
+        if len(item) == 17:
+            if item[16]:
+                yield path, b"", item[16]
+            stack.extend((path + f"{index:x}", item[index]) for index in range(15, -1, -1) if item[index])
+            continue
+        prefix, is_leaf = _decode_path(item[0])
+        if is_leaf:
+            yield path + prefix, b"", item[1]
+        else:
+            stack.append((path + prefix, item[1]))
 
 
 def _node_from_item(item: Any) -> _Leaf | _Extension | _Branch:

@@ -39,8 +39,8 @@ class StateReader(Protocol):
     def account_trie(self) -> Trie:
         """The state trie, to be changed and committed."""
 
-    def storage_trie(self, storage_root: bytes) -> Trie:
-        """A storage trie, to be changed and committed."""
+    def storage_trie(self, address: bytes, storage_root: bytes) -> Trie:
+        """An account's storage trie, to be changed and committed."""
 
 
 def _node_cache() -> MutableMapping[bytes, Any]:
@@ -83,7 +83,7 @@ class TrieReader:
         if storage_root == EMPTY_ROOT:
             return 0
         path = keccak256(slot.to_bytes(32, "big")).hex()
-        raw = lookup(self._database.node, self._database.nodes, storage_root, path)
+        raw = lookup(self._database.node, self._database.nodes, storage_root, path, keccak256(address))
         return 0 if raw is None else encoding.to_uint(encoding.decode(raw))
 
     def code(self, code_hash: bytes) -> bytes:
@@ -100,5 +100,5 @@ class TrieReader:
     def account_trie(self) -> Trie:
         return Trie(self._database.node, self._root, self._database.nodes)
 
-    def storage_trie(self, storage_root: bytes) -> Trie:
-        return Trie(self._database.node, storage_root, self._database.nodes)
+    def storage_trie(self, address: bytes, storage_root: bytes) -> Trie:
+        return Trie(self._database.node, storage_root, self._database.nodes, keccak256(address))

@@ -78,7 +78,7 @@ class StateView:
     def account_proof(self, address: bytes, slots: Iterable[int] = ()) -> AccountProof:
         """Proof of the account and some of its slots against `root`; proves absence too."""
         account = self._account(address)
-        storage_trie = self._reader.storage_trie(account.storage_root)
+        storage_trie = self._reader.storage_trie(address, account.storage_root)
         return AccountProof(
             address=address,
             balance=account.balance,

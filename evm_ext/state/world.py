@@ -7,25 +7,16 @@ costs what is undone. A flat table of accounts can replace the reader without an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from openledger.evm_ext.encoding import encode_uint
 from openledger.evm_ext.state.account import EMPTY_ACCOUNT, EMPTY_CODE_HASH, Account, encode_account
+from openledger.evm_ext.state.changes import DELETED, StateChanges, StateDiff
 from openledger.evm_ext.state.reader import StateReader
 from openledger.evm_ext.trie import EMPTY_ROOT
 from openledger.genesis.hashing import keccak256
 
 _ACCOUNT, _SLOT, _STORAGE, _TRANSIENT, _WARM = range(5)
-
-
-@dataclass(frozen=True)
-class StateChanges:
-    """What a block adds to the store: the new root, trie nodes and code by hash."""
-
-    root: bytes
-    nodes: dict[bytes, bytes]
-    codes: dict[bytes, bytes]
 
 
 class WorldState:
@@ -44,6 +35,7 @@ class WorldState:
         self._dirty_slots: dict[bytes, set[int]] = {}
         self._journal: list[tuple[Any, ...]] = []
         self._touched: set[bytes] = set()
+        self._wiped: set[bytes] = set()
         self._original: dict[tuple[bytes, int], int] = {}
         self._transient: dict[tuple[bytes, int], bytes] = {}
         self._precompiles = frozenset(computation_class.get_precompiles())
@@ -145,6 +137,8 @@ class WorldState:
 
     def delete_account(self, address: bytes) -> None:
         old = self._account(address)
+        if old is not None and old[2] != EMPTY_ROOT:
+            self._wiped.add(address)
         self._clear_slots(address)
         self._set_account(address, old, None)
 
@@ -185,6 +179,7 @@ class WorldState:
     def delete_storage(self, address: bytes) -> None:
         old = self._account(address)
         if old is not None and old[2] != EMPTY_ROOT:
+            self._wiped.add(address)
             self._set_account(address, old, Account(old[0], old[1], EMPTY_ROOT, old[3]))
         self._clear_slots(address)
 
@@ -251,6 +246,8 @@ class WorldState:
         for address in self._touched:
             account = self._accounts[address]
             if account is not None and account.is_empty:
+                if account[2] != EMPTY_ROOT:
+                    self._wiped.add(address)
                 self._accounts[address] = None
                 self._storage.pop(address, None)
         self._dirty |= self._touched
@@ -264,30 +261,70 @@ class WorldState:
     # --- after the last transaction -------------------------------------------------------------------
 
     def compute_changes(self) -> StateChanges:
-        """Commit everything to the tries, in memory. Call once, outside a transaction."""
+        """Commit everything to the tries, in memory. Call once, outside a transaction.
+
+        What is set goes into a trie before what is deleted: then no sibling is read for a merge that a later
+        insertion makes unnecessary, and a witness needs no more than other clients put into theirs."""
         nodes: dict[bytes, bytes] = {}
+        replaced: list[bytes] = []
+        slots: dict[bytes, dict[bytes, bytes]] = {}
+        accounts: dict[bytes, bytes] = {}
+        for address in self._wiped:
+            self._wipe(address, slots, replaced)
         trie = self._reader.account_trie()
+        gone: list[bytes] = []
         for address in sorted(self._dirty):
             account = self._account(address)
             key = keccak256(address)
             if account is None:
-                trie.delete(key)
+                gone.append(key)
+                accounts[key] = DELETED
                 continue
-            dirty_slots = self._dirty_slots.get(address)
-            if dirty_slots:
-                account = self._commit_storage(address, account, dirty_slots, nodes)
-            trie.set(key, encode_account(account))
-        return StateChanges(trie.commit(nodes), nodes, dict(self._codes))
+            if self._dirty_slots.get(address):
+                account = self._commit_storage(address, key, account, slots.setdefault(key, {}), nodes, replaced)
+            accounts[key] = encoded = encode_account(account)
+            trie.set(key, encoded)
+        for key in gone:
+            trie.delete(key)
+        root = trie.commit(nodes)
+        replaced += trie.replaced
+        diff = StateDiff(accounts, slots, tuple(nodes), tuple(key for key in replaced if key not in nodes))
+        return StateChanges(root, nodes, dict(self._codes), diff)
+
+    def _wipe(self, address: bytes, slots: dict[bytes, dict[bytes, bytes]], replaced: list[bytes]) -> None:
+        """The storage that an account had before the block and lost in it as a whole."""
+        account, before = self._account(address), self._reader.account(address)
+        if before is None or before[2] == EMPTY_ROOT or (account is not None and account[2] != EMPTY_ROOT):
+            return
+        storage = self._reader.storage_trie(address, before[2])
+        slots[keccak256(address)] = {key: DELETED for key, _ in storage.entries()}
+        replaced += storage.node_keys()
 
     def _commit_storage(
-        self, address: bytes, account: Account, dirty_slots: set[int], nodes: dict[bytes, bytes]
+        self,
+        address: bytes,
+        key: bytes,
+        account: Account,
+        changed: dict[bytes, bytes],
+        nodes: dict[bytes, bytes],
+        replaced: list[bytes],
     ) -> Account:
         slots = self._storage.get(address, {})
-        storage = self._reader.storage_trie(account.storage_root)
-        for slot in sorted(dirty_slots):
+        storage = self._reader.storage_trie(address, account[2])
+        gone: list[bytes] = []
+        for slot in sorted(self._dirty_slots[address]):
             value = slots.get(slot, 0)
-            storage.set(keccak256(slot.to_bytes(32, "big")), encode_uint(value) if value else b"")
+            hashed = keccak256(slot.to_bytes(32, "big"))
+            if value:
+                changed[hashed] = encoded = encode_uint(value)
+                storage.set(hashed, encoded)
+            else:
+                changed[hashed] = DELETED
+                gone.append(hashed)
+        for hashed in gone:
+            storage.delete(hashed)
         updated = account._replace(storage_root=storage.commit(nodes))
+        replaced += storage.replaced
         self._accounts[address] = updated
         return updated
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from openledger.evm_ext import Chain
 from openledger.evm_ext.signatures import address_of
 from openledger.evm_ext.state.account import EMPTY_CODE_HASH, decode_account
-from openledger.evm_ext.trie import EMPTY_ROOT
+from openledger.evm_ext.trie import Trie
 from openledger.genesis.genesis import Genesis, GenesisAccount, encode_holocene_extra_data
 
 KEY = b"\x11" * 32
@@ -118,32 +118,10 @@ def _check_whole(path: Path, acknowledged: dict[int, str]) -> None:
 def _walk(reader, root: bytes) -> int:
     """Read every node of the state and of every storage trie; the number of accounts."""
     accounts = 0
-    for value in _values(reader, root):
+    for key, value in reader.account_trie().entries():
         accounts += 1
         account = decode_account(value)
-        list(_values(reader, account.storage_root))
+        list(Trie(reader.account_trie()._source, account.storage_root, owner=key).entries())
         if account.code_hash != EMPTY_CODE_HASH:
             assert reader.code(account.code_hash)
     return accounts
-
-
-def _values(reader, root: bytes):
-    from openledger.evm_ext import encoding
-
-    if root == EMPTY_ROOT:
-        return
-    stack = [root]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, bytes):
-            raw = reader._database.node(item)
-            assert raw is not None, f"node {item.hex()} is missing"
-            item = encoding.decode(raw)
-        if len(item) == 17:
-            stack.extend(child for child in item[:16] if child)
-            if item[16]:
-                yield item[16]
-        elif item[0][0] & 0x20:
-            yield item[1]
-        else:
-            stack.append(item[1])
