@@ -1,10 +1,12 @@
-"""Headers and blocks of the Prague form, their RLP, and the way to and from Engine API payloads."""
+"""Headers and blocks of every fork's form, their RLP, and the way to and from Engine API payloads."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
+from typing import Final
 
 from openledger.evm_ext import encoding
 from openledger.evm_ext.encoding import Item, encode_bytes, encode_sequence, encode_uint
@@ -12,6 +14,7 @@ from openledger.evm_ext.errors import HeaderFieldMismatch, InvalidTransaction, U
 from openledger.evm_ext.payload import ExecutionPayload, Withdrawal
 from openledger.evm_ext.transactions import Transaction, decode_transaction
 from openledger.evm_ext.trie import EMPTY_ROOT, ordered_root
+from openledger.genesis.hardforks import Hardfork
 from openledger.genesis.hashing import keccak256
 
 EMPTY_UNCLES_HASH = keccak256(encoding.EMPTY_LIST)
@@ -19,11 +22,37 @@ EMPTY_REQUESTS_HASH = hashlib.sha256(b"").digest()
 BLOOM_BYTES = 256
 
 
+class HeaderForm(IntEnum):
+    """Which fields a header has: their number, each form continuing the one before."""
+
+    LEGACY = 15
+    LONDON = 16
+    """baseFeePerGas (EIP-1559)."""
+    SHANGHAI = 17
+    """withdrawalsRoot (EIP-4895)."""
+    CANCUN = 20
+    """blobGasUsed, excessBlobGas (EIP-4844), parentBeaconBlockRoot (EIP-4788)."""
+    PRAGUE = 21
+    """requestsHash (EIP-7685)."""
+
+
+def header_form(fork: Hardfork) -> HeaderForm:
+    """The form of headers under a fork."""
+    if fork >= Hardfork.PRAGUE:
+        return HeaderForm.PRAGUE
+    if fork >= Hardfork.CANCUN:
+        return HeaderForm.CANCUN
+    if fork >= Hardfork.SHANGHAI:
+        return HeaderForm.SHANGHAI
+    return HeaderForm.LONDON if fork >= Hardfork.LONDON else HeaderForm.LEGACY
+
+
 @dataclass(frozen=True)
 class Header:
-    """A block header with all 21 fields of Prague, in the order of its RLP.
+    """A block header: the fields in the order of its RLP, and how many of them it has.
 
-    Hashes are 32 bytes, the bloom 256, addresses 20, `nonce` 8; numbers are integers.
+    Hashes are 32 bytes, the bloom 256, addresses 20, `nonce` 8; numbers are integers. Fields beyond the `form` are 0 or
+    zero bytes, and neither encoded nor hashed. `prev_randao` is the seal's mixHash under proof of work.
     """
 
     parent_hash: bytes
@@ -41,22 +70,23 @@ class Header:
     extra_data: bytes
     prev_randao: bytes
     nonce: bytes
-    base_fee_per_gas: int
-    withdrawals_root: bytes
-    blob_gas_used: int
-    excess_blob_gas: int
-    parent_beacon_block_root: bytes
-    requests_hash: bytes
+    base_fee_per_gas: int = 0
+    withdrawals_root: bytes = bytes(32)
+    blob_gas_used: int = 0
+    excess_blob_gas: int = 0
+    parent_beacon_block_root: bytes = bytes(32)
+    requests_hash: bytes = bytes(32)
+    form: HeaderForm = HeaderForm.PRAGUE
 
     @cached_property
     def hash(self) -> bytes:
         return keccak256(self.encode())
 
     def encode(self) -> bytes:
-        """RLP of the 21 fields."""
+        """RLP of the fields that the form has."""
         return encode_sequence(
             encode_uint(value) if isinstance(value, int) else encode_bytes(value)
-            for value in (getattr(self, name) for name in self.__dataclass_fields__)
+            for value in (getattr(self, name) for name in HEADER_FIELDS[: self.form])
         )
 
     @classmethod
@@ -68,13 +98,18 @@ class Header:
             raise UndecodableBlock(f"malformed header: {error}") from None
 
 
+HEADER_FIELDS: Final = tuple(name for name in Header.__dataclass_fields__ if name != "form")
+"""The names of a header's fields in the order of its RLP."""
+
+
 @dataclass(frozen=True)
 class Block:
-    """A header with its body. Uncles are always empty."""
+    """A header with its body. Only blocks of proof of work have uncles, only those since Shanghai withdrawals."""
 
     header: Header
     transactions: tuple[Transaction, ...]
     withdrawals: tuple[Withdrawal, ...] = ()
+    uncles: tuple[Header, ...] = ()
 
     @property
     def hash(self) -> bytes:
@@ -85,44 +120,36 @@ class Block:
         return self.header.number
 
     def encode(self) -> bytes:
-        """rlp([header, transactions, uncles, withdrawals])."""
-        return encode_sequence(
-            (
-                self.header.encode(),
-                encode_transactions(self.transactions),
-                encoding.EMPTY_LIST,
-                encode_sequence(encode_withdrawal(item) for item in self.withdrawals),
-            )
-        )
+        """rlp([header, transactions, uncles]), since Shanghai with withdrawals behind."""
+        return encode_sequence((self.header.encode(), *self._body_parts()))
 
     @classmethod
     def decode(cls, raw: bytes) -> Block:
         """The inverse of `encode`. Raises `UndecodableBlock`, also for a transaction that cannot be read."""
         try:
-            header, *body = encoding.split_list(raw)
-            transactions, withdrawals = _decode_body(body)
-            return cls(Header.decode(header), transactions, withdrawals)
+            encoded_header, *body = encoding.split_list(raw)
+            header = Header.decode(encoded_header)
+            return _with_body(header, body)
         except (encoding.InvalidRLP, ValueError) as error:
             raise UndecodableBlock(f"malformed block: {error}") from None
 
     def encode_body(self) -> bytes:
-        """rlp([transactions, uncles, withdrawals]), as the store and range sync keep it."""
-        return encode_sequence(
-            (
-                encode_transactions(self.transactions),
-                encoding.EMPTY_LIST,
-                encode_sequence(encode_withdrawal(item) for item in self.withdrawals),
-            )
-        )
+        """rlp([transactions, uncles]), since Shanghai with withdrawals, as the store and range sync keep it."""
+        return encode_sequence(self._body_parts())
+
+    def _body_parts(self) -> list[bytes]:
+        parts = [encode_transactions(self.transactions), encode_uncles(self.uncles)]
+        if self.header.form >= HeaderForm.SHANGHAI:
+            parts.append(encode_sequence(encode_withdrawal(item) for item in self.withdrawals))
+        return parts
 
 
 def block_from_body(header: Header, body: bytes) -> Block:
     """A block from its header and `Block.encode_body`. Raises `UndecodableBlock`."""
     try:
-        transactions, withdrawals = _decode_body(encoding.split_list(body))
+        return _with_body(header, encoding.split_list(body))
     except encoding.InvalidRLP as error:
         raise UndecodableBlock(f"malformed block body: {error}") from None
-    return Block(header, transactions, withdrawals)
 
 
 def encode_transactions(transactions: tuple[Transaction, ...]) -> bytes:
@@ -130,6 +157,11 @@ def encode_transactions(transactions: tuple[Transaction, ...]) -> bytes:
     return encode_sequence(
         transaction.raw if transaction.type == 0 else encode_bytes(transaction.raw) for transaction in transactions
     )
+
+
+def encode_uncles(uncles: tuple[Header, ...]) -> bytes:
+    """The list of a body; its Keccak-256 is the header's `uncles_hash`."""
+    return encode_sequence(uncle.encode() for uncle in uncles) if uncles else encoding.EMPTY_LIST
 
 
 def encode_withdrawal(withdrawal: Withdrawal) -> bytes:
@@ -180,8 +212,12 @@ def payload_from_block(block: Block) -> ExecutionPayload:
     )
 
 
-def block_from_payload(payload: ExecutionPayload, requests_hash: bytes = EMPTY_REQUESTS_HASH) -> Block:
-    """The block that a payload describes.
+def block_from_payload(
+    payload: ExecutionPayload,
+    requests_hash: bytes = EMPTY_REQUESTS_HASH,
+    form: HeaderForm = HeaderForm.PRAGUE,
+) -> Block:
+    """The block that a payload describes, with a header of the `form` that its fork has.
 
     Raises `UndecodableBlock` if a transaction or a field cannot be read and `HeaderFieldMismatch` if the
     header built from the payload does not hash to its `block_hash`. Nothing is executed."""
@@ -215,11 +251,12 @@ def block_from_payload(payload: ExecutionPayload, requests_hash: bytes = EMPTY_R
         prev_randao=payload.prev_randao,
         nonce=bytes(8),
         base_fee_per_gas=payload.base_fee_per_gas,
-        withdrawals_root=payload.withdrawals_root,
-        blob_gas_used=payload.blob_gas_used,
-        excess_blob_gas=payload.excess_blob_gas,
-        parent_beacon_block_root=payload.parent_beacon_block_root,
-        requests_hash=requests_hash,
+        withdrawals_root=payload.withdrawals_root if form >= HeaderForm.SHANGHAI else bytes(32),
+        blob_gas_used=payload.blob_gas_used if form >= HeaderForm.CANCUN else 0,
+        excess_blob_gas=payload.excess_blob_gas if form >= HeaderForm.CANCUN else 0,
+        parent_beacon_block_root=payload.parent_beacon_block_root if form >= HeaderForm.CANCUN else bytes(32),
+        requests_hash=requests_hash if form >= HeaderForm.PRAGUE else bytes(32),
+        form=form,
     )
     if header.hash != payload.block_hash:
         raise HeaderFieldMismatch("block_hash", payload.block_hash, header.hash)
@@ -236,43 +273,51 @@ def _decode_transactions(encodings: tuple[bytes, ...]) -> tuple[Transaction, ...
     return tuple(transactions)
 
 
-def _decode_body(parts: list[bytes]) -> tuple[tuple[Transaction, ...], tuple[Withdrawal, ...]]:
-    if len(parts) != 3:
-        raise encoding.InvalidRLP(f"a body has transactions, uncles and withdrawals, got {len(parts)} parts")
-    raw_transactions, uncles, raw_withdrawals = parts
-    if uncles != encoding.EMPTY_LIST:
-        raise encoding.InvalidRLP("the list of uncles is not empty")
+def _with_body(header: Header, parts: list[bytes]) -> Block:
+    """The block of a header and the encoded parts of its body. Raises `InvalidRLP` and `UndecodableBlock`."""
+    expected = 3 if header.form >= HeaderForm.SHANGHAI else 2
+    if len(parts) != expected:
+        names = "transactions, uncles and withdrawals" if expected == 3 else "transactions and uncles"
+        raise encoding.InvalidRLP(f"a body under this header has {names}, got {len(parts)} parts")
     transactions = _decode_transactions(
         tuple(
             part if part[0] >= 0xC0 else encoding.to_bytes(encoding.decode(part))
-            for part in encoding.split_list(raw_transactions)
+            for part in encoding.split_list(parts[0])
         )
     )
-    withdrawals = tuple(
+    uncles = () if parts[1] == encoding.EMPTY_LIST else tuple(map(Header.decode, encoding.split_list(parts[1])))
+    withdrawals = () if expected == 2 else _decode_withdrawals(parts[2])
+    return Block(header, transactions, withdrawals, uncles)
+
+
+def _decode_withdrawals(raw: bytes) -> tuple[Withdrawal, ...]:
+    return tuple(
         Withdrawal(
             index=encoding.to_uint(fields[0], 8),
             validator_index=encoding.to_uint(fields[1], 8),
             address=encoding.to_bytes(fields[2], 20),
             amount=encoding.to_uint(fields[3], 8),
         )
-        for fields in (encoding.to_list(item, 4) for item in encoding.to_list(encoding.decode(raw_withdrawals)))
+        for fields in (encoding.to_list(item, 4) for item in encoding.to_list(encoding.decode(raw)))
     )
-    return transactions, withdrawals
 
 
 def _header_from_item(item: Item) -> Header:
-    fields = encoding.to_list(item, len(Header.__dataclass_fields__))
+    fields = encoding.to_list(item)
+    if len(fields) not in _FORM_SIZES:
+        raise encoding.InvalidRLP(f"a header has {', '.join(map(str, _FORM_SIZES))} fields, got {len(fields)}")
     values: dict[str, bytes | int] = {}
-    for name, field in zip(Header.__dataclass_fields__, fields, strict=True):
+    for name, field in zip(HEADER_FIELDS, fields):
         if name in _FIXED_BYTES:
             values[name] = encoding.to_bytes(field, _FIXED_BYTES[name])
         elif name == "extra_data":
             values[name] = encoding.to_bytes(field)
         else:
             values[name] = encoding.to_uint(field, 32 if name in ("difficulty", "base_fee_per_gas") else 8)
-    return Header(**values)  # type: ignore[arg-type]
+    return Header(**values, form=HeaderForm(len(fields)))  # type: ignore[arg-type]
 
 
+_FORM_SIZES = tuple(int(form) for form in HeaderForm)
 _FIXED_BYTES = {
     "parent_hash": 32,
     "uncles_hash": 32,
