@@ -1,7 +1,8 @@
 """The one place where an address constant lives.
 
 Every address is 20 raw bytes; hex belongs to the edges (RPC, CLI, JSON).
-Sources: OP-Stack specification, "Predeploys"; EIP-4788, EIP-2935, EIP-7002, EIP-7251; RIP-7212.
+Sources: OP-Stack specification, "Predeploys"; EIP-4788, EIP-2935, EIP-7002, EIP-7251; Yellow Paper, appendix E, and
+the EIPs of later precompiles.
 """
 
 from typing import Final
@@ -50,13 +51,32 @@ INFERENCE_LEDGER: Final = _predeploy(0xA002)
 REWARDS_DISTRIBUTOR: Final = _predeploy(0xA003)
 STAKE_MANAGER: Final = _predeploy(0xA004)
 
+# --- Ethereum's precompiles ---
+ECRECOVER: Final = _low_address(0x01)
+SHA256: Final = _low_address(0x02)
+RIPEMD160: Final = _low_address(0x03)
+IDENTITY: Final = _low_address(0x04)
+MODEXP: Final = _low_address(0x05)
+BN254_ADD: Final = _low_address(0x06)
+BN254_MUL: Final = _low_address(0x07)
+BN254_PAIRING: Final = _low_address(0x08)
+BLAKE2F: Final = _low_address(0x09)
+POINT_EVALUATION: Final = _low_address(0x0A)
+BLS12_G1ADD: Final = _low_address(0x0B)
+BLS12_G1MSM: Final = _low_address(0x0C)
+BLS12_G2ADD: Final = _low_address(0x0D)
+BLS12_G2MSM: Final = _low_address(0x0E)
+BLS12_PAIRING_CHECK: Final = _low_address(0x0F)
+BLS12_MAP_FP_TO_G1: Final = _low_address(0x10)
+BLS12_MAP_FP2_TO_G2: Final = _low_address(0x11)
+P256VERIFY: Final = _low_address(0x100)
+
 # --- precompiles of the L2 ---
 CREDIT: Final = _low_address(0xA700)
 SPANS: Final = _low_address(0xA701)
 SCORES: Final = _low_address(0xA702)
 STEP: Final = _low_address(0xA703)
 BN254_KZG: Final = _low_address(0xA704)
-P256VERIFY: Final = _low_address(0x100)
 
 # --- contracts that block processing itself calls ---
 SYSTEM_ADDRESS: Final = bytes.fromhex("fffffffffffffffffffffffffffffffffffffffe")

@@ -1,4 +1,4 @@
-"""P256VERIFY at 0x100: an ECDSA signature over secp256r1 (RIP-7212; OP-Stack since Fjord).
+"""P256VERIFY at 0x100: an ECDSA signature over secp256r1 (RIP-7212 on the OP-Stack, EIP-7951 on Ethereum).
 
 Input is hash 32 || r 32 || s 32 || x 32 || y 32. Output is 1 as 32 bytes if the signature is valid, nothing
 otherwise, also for input of any other length: the precompile never fails, except for want of gas.
@@ -6,14 +6,15 @@ otherwise, also for input of any other length: the precompile never fails, excep
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-P256VERIFY_GAS = 3_450
-INPUT_BYTES = 160
+P256VERIFY_GAS_OP: Final = 3_450
+P256VERIFY_GAS_OSAKA: Final = 6_900
+INPUT_BYTES: Final = 160
 
 _P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
 _N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -21,11 +22,9 @@ _CURVE = ec.SECP256R1()
 _ALGORITHM = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
 
 
-def p256_verify(computation: Any) -> Any:
-    """The precompile, on a py-evm computation."""
-    computation.consume_gas(P256VERIFY_GAS, "P256VERIFY precompile")
-    computation.output = (1).to_bytes(32, "big") if is_valid(bytes(computation.msg.data)) else b""
-    return computation
+def p256_verify(data: bytes) -> bytes:
+    """The precompile's output."""
+    return (1).to_bytes(32, "big") if is_valid(data) else b""
 
 
 def is_valid(data: bytes) -> bool:

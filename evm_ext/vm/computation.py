@@ -20,9 +20,10 @@ from eth.vm.forks.prague.computation import PragueComputation
 from eth.vm.logic.invalid import InvalidOpcode
 
 from openledger.evm_ext.errors import CallTimeout
-from openledger.evm_ext.precompiles.p256 import p256_verify
+from openledger.evm_ext.precompiles.ethereum import precompiles_at
 from openledger.evm_ext.vm.stack_opcodes import stack_opcodes
 from openledger.genesis import predeploys
+from openledger.genesis.hardforks import Hardfork
 from openledger.genesis.parameters import ForkSchedule
 
 Precompile = Callable[[Any], Any]
@@ -145,9 +146,6 @@ class Computation(PragueComputation):  # type: ignore[misc]
             pass
 
 
-# Precompiles that are part of the OP-Stack at Isthmus (Fjord, precompiles).
-_OP_PRECOMPILES: Mapping[bytes, Precompile] = {predeploys.P256VERIFY: p256_verify}
-
 # The fork in the genesis schedule that switches each precompile of ours on.
 _FORK_OF_PRECOMPILE = {
     predeploys.CREDIT: "credit",
@@ -160,6 +158,8 @@ _FORK_OF_PRECOMPILE = {
 
 class EthereumComputation(Computation):
     """Plain Prague."""
+
+    _precompiles: Mapping[bytes, Precompile] = precompiles_at(Hardfork.PRAGUE, False)
 
 
 def op_computation(forks: ForkSchedule, timestamp: int) -> type[Computation]:
@@ -174,8 +174,7 @@ def _op_computation(active: tuple[bytes, ...]) -> type[Computation]:
     from openledger.evm_ext.precompiles import PRECOMPILES
 
     merged = {
-        **PragueComputation.get_precompiles(),
-        **_OP_PRECOMPILES,
+        **precompiles_at(Hardfork.PRAGUE, True),
         **{address: PRECOMPILES[address] for address in active if address in PRECOMPILES},
     }
     return type("OpComputation", (Computation,), {"_precompiles": merged})
