@@ -1,9 +1,9 @@
-"""py-evm's Prague computation with its faults mended, and the precompiles of our chain in it.
+"""One message call or creation: py-evm's computation with lean parts, for every fork.
 
-Mended: what belongs to a whole transaction is reset by depth, not by comparing sender and origin (with
-EIP-7702 an account can call while it is the origin); gas for creation code is part of the intrinsic gas;
-a computation can be stopped at a deadline; the loop looks opcodes up in a table, and jumps in an analysis that is
-made once per code.
+A fork's machine is a subclass that names its opcodes, precompiles and the few rules of creation below. What py-evm
+does and this does not: what belongs to a whole transaction is reset by depth, not by comparing sender and origin
+(with EIP-7702 an account can call while it is the origin); gas for creation code is part of the intrinsic gas; a
+computation can be stopped at a deadline.
 """
 
 from __future__ import annotations
@@ -12,123 +12,180 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import repeat
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from eth.exceptions import Halt, OutOfGas
-from eth.vm.code_stream import CodeStream
+from eth.exceptions import Halt, InsufficientFunds, OutOfGas, ReservedBytesInCode, StackDepthLimit, VMError
+from eth.vm.computation import BaseComputation
 from eth.vm.forks.prague.computation import PragueComputation
-from eth.vm.logic.invalid import InvalidOpcode
 
 from openledger.evm_ext.errors import CallTimeout
 from openledger.evm_ext.precompiles.ethereum import precompiles_at
-from openledger.evm_ext.vm.stack_opcodes import stack_opcodes
+from openledger.evm_ext.vm.lean.table import Opcode, opcode_table
+from openledger.evm_ext.vm.message import Message
+from openledger.evm_ext.vm.parts import Code, GasMeter, Memory, Stack
 from openledger.genesis import predeploys
 from openledger.genesis.hardforks import Hardfork
 from openledger.genesis.parameters import ForkSchedule
 
 Precompile = Callable[[Any], Any]
+Tier = Literal["auto", "plain", "generated"]
 
+DEPTH_LIMIT = 1024
+GAS_CODE_DEPOSIT = 200
 _STEPS_BETWEEN_CLOCK_LOOKS = 2048
-_STACK_OPCODES = stack_opcodes()
 
 
-class _GasMeter:
-    """py-evm's gas meter without its logging: it is the most called object of the interpreter."""
+class Computation(BaseComputation):  # type: ignore[misc]
+    """One message call or creation. The class attributes are the rules of a fork; here they are Prague's."""
 
-    __slots__ = ("gas_refunded", "gas_remaining", "start_gas")
+    opcodes = PragueComputation.opcodes
+    _precompiles: Mapping[bytes, Precompile] = precompiles_at(Hardfork.PRAGUE, False)
 
-    def __init__(self, start_gas: int) -> None:
-        self.start_gas = start_gas
-        self.gas_remaining = start_gas
-        self.gas_refunded = 0
+    max_code_size: ClassVar[int | None] = 24_576
+    """EIP-170, from Spurious Dragon."""
+    max_init_code: ClassVar[int | None] = 49_152
+    """EIP-3860, from Shanghai."""
+    counts_creation_nonce: ClassVar[bool] = True
+    """A contract begins with nonce 1: EIP-161, from Spurious Dragon."""
+    refuses_ef_code: ClassVar[bool] = True
+    """EIP-3541, from London."""
+    fails_without_code_deposit: ClassVar[bool] = True
+    """Too little gas for the code fails the creation: EIP-2, from Homestead. Else the contract stays empty."""
+    warms_coinbase: ClassVar[bool] = True
+    """EIP-3651, from Shanghai."""
 
-    def consume_gas(self, amount: int, reason: str) -> None:
-        if amount > self.gas_remaining:
-            raise OutOfGas(f"out of gas: {reason} needs {amount}, {self.gas_remaining} remain")
-        self.gas_remaining -= amount
+    tier: ClassVar[Tier] = "auto"
+    """Which interpreter runs: `auto` is the plain one, and generated code where it is hot; see `with_tier`."""
+    is_traced: ClassVar[bool] = False
+    """Whether somebody watches the frames: then no shortcut past `apply_message` or `_run` may be taken."""
 
-    def return_gas(self, amount: int) -> None:
-        self.gas_remaining += amount
+    _opcode_table: ClassVar[tuple[Opcode, ...]] = opcode_table(PragueComputation.opcodes)
 
-    def refund_gas(self, amount: int) -> None:
-        self.gas_refunded += amount
-
-
-@lru_cache(maxsize=512)
-def _push_data(code: bytes) -> bytes:
-    """1 at every position that is data of a PUSH, 0 elsewhere."""
-    marks = bytearray(len(code) + 32)
-    position = 0
-    length = len(code)
-    while position < length:
-        size = code[position] - 0x5F
-        if 0 < size <= 32:
-            marks[position + 1 : position + 1 + size] = b"\x01" * size
-            position += size
-        position += 1
-    return bytes(marks[:length])
-
-
-class _CodeStream(CodeStream):  # type: ignore[misc]
-    """py-evm's code stream whose jump checks are looked up: code is analysed once, not once per call."""
-
-    __slots__ = ("_analysis",)
-
-    def __init__(self, code: bytes) -> None:
-        super().__init__(code)
-        self._analysis: bytes | None = None
-
-    def is_valid_opcode(self, position: int) -> bool:
-        if position >= self._length_cache:
-            return False
-        if self._analysis is None:
-            self._analysis = _push_data(self._raw_code_bytes)
-        return not self._analysis[position]
-
-
-class Computation(PragueComputation):  # type: ignore[misc]
-    """One message call or creation under Prague rules."""
-
-    _opcode_table = tuple(
-        _STACK_OPCODES.get(value) or PragueComputation.opcodes.get(value) or InvalidOpcode(value)
-        for value in range(256)
-    )
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "opcodes" in cls.__dict__ and "_opcode_table" not in cls.__dict__:
+            cls._opcode_table = opcode_table(cls.opcodes)
 
     def __init__(self, state: Any, message: Any, transaction_context: Any) -> None:
-        super().__init__(state, message, transaction_context)
-        self.code = _CodeStream(message.code)
-
-    def _configure_gas_meter(self) -> _GasMeter:
-        return _GasMeter(self.msg.gas)
+        self.state = state
+        self.msg = message
+        self.transaction_context = transaction_context
+        self.code = Code(message.code)
+        self._gas_meter = GasMeter(message.gas)
+        self._stack = Stack()
+        self._memory = Memory()
+        self._log_entries = []
+        self.children = []
+        self.accounts_to_delete = []
+        self.beneficiaries = []
 
     def consume_gas(self, amount: int, reason: str) -> None:
         self._gas_meter.consume_gas(amount, reason)
 
+    def prepare_child_message(
+        self, gas: int, to: bytes, value: int, data: bytes, code: bytes, **arguments: Any
+    ) -> Message:
+        arguments.setdefault("sender", self.msg.storage_address)
+        return Message(gas, to, value=value, data=data, code=code, depth=self.msg.depth + 1, **arguments)
+
+    # --- frames -----------------------------------------------------------------------------------------
+
     @classmethod
-    def apply_computation(
-        cls,
-        state: Any,
-        message: Any,
-        transaction_context: Any,
-        parent_computation: Any = None,
-    ) -> Any:
-        with cls(state, message, transaction_context) as computation:
-            if parent_computation is None:
-                computation.contracts_created = []
-            else:
-                computation.contracts_created = parent_computation.contracts_created
-            if message.is_create:
-                computation.contracts_created.append(message.storage_address)
-            precompile = cls._precompiles.get(message.code_address)
-            if precompile is not None:
-                if not message.is_delegation:
-                    precompile(computation)
-                return computation
-            if message.code:
-                computation._run()
+    def apply_message(cls, state: Any, message: Any, transaction_context: Any, parent_computation: Any = None) -> Any:
+        """Move the value and run the code; undone if it fails."""
+        snapshot = state.snapshot()
+        if message.depth > DEPTH_LIMIT:
+            raise StackDepthLimit(f"call depth {message.depth}, at most {DEPTH_LIMIT}")
+        value = message.value
+        if value and message.should_transfer_value:
+            balance = state.get_balance(message.sender)
+            if balance < value:
+                raise InsufficientFunds(f"0x{message.sender.hex()} has {balance}, sends {value}")
+            state.delta_balance(message.sender, -value)
+            state.delta_balance(message.storage_address, value)
+        state.touch_account(message.storage_address)
+        computation = cls.apply_computation(state, message, transaction_context, parent_computation)
+        if computation._error is not None:
+            state.revert(snapshot)
         return computation
 
+    @classmethod
+    def apply_create_message(
+        cls, state: Any, message: Any, transaction_context: Any, parent_computation: Any = None
+    ) -> Any:
+        """Run initialisation code and keep what it returns as the contract's code."""
+        snapshot = state.snapshot()
+        if cls.counts_creation_nonce:
+            state.increment_nonce(message.storage_address)
+        if cls.max_init_code is not None and len(message.code) > cls.max_init_code:
+            raise OutOfGas(f"initialisation code has {len(message.code)} bytes, at most {cls.max_init_code} (EIP-3860)")
+        computation = cls.apply_message(state, message, transaction_context, parent_computation)
+        if computation._error is not None:
+            state.revert(snapshot)
+            return computation
+        code = computation.output
+        if code:
+            try:
+                cls.validate_contract_code(code)
+                computation.consume_gas(len(code) * GAS_CODE_DEPOSIT, "deposit of the contract's code")
+            except VMError as error:
+                if cls.fails_without_code_deposit:
+                    computation.error = error
+                    state.revert(snapshot)
+                else:
+                    computation.output = b""
+            else:
+                state.set_code(message.storage_address, code)
+        return computation
+
+    @classmethod
+    def validate_contract_code(cls, contract_code: bytes) -> None:
+        """Raises the error that fails the creation."""
+        if cls.max_code_size is not None and len(contract_code) > cls.max_code_size:
+            raise OutOfGas(f"code has {len(contract_code)} bytes, at most {cls.max_code_size} (EIP-170)")
+        if cls.refuses_ef_code and contract_code[:1] == b"\xef":
+            raise ReservedBytesInCode("code must not begin with 0xef (EIP-3541)")
+
+    @classmethod
+    def apply_computation(
+        cls, state: Any, message: Any, transaction_context: Any, parent_computation: Any = None
+    ) -> Any:
+        """Run a message's code or precompile; the error of a failed frame is in the computation."""
+        computation = cls(state, message, transaction_context)
+        if parent_computation is None:
+            computation.contracts_created = []
+            if cls.warms_coinbase:
+                state.mark_address_warm(state.coinbase)
+        else:
+            computation.contracts_created = parent_computation.contracts_created
+        if message.is_create:
+            computation.contracts_created.append(message.storage_address)
+        precompile = cls._precompiles.get(message.code_address)
+        try:
+            if precompile is None:
+                if message.code:
+                    computation._run()
+            elif not message.is_delegation:
+                precompile(computation)
+        except VMError as error:
+            computation._fail(error)
+        return computation
+
+    def _fail(self, error: VMError) -> None:
+        # Without its traceback, which would keep every frame of the call alive.
+        self._error = error.with_traceback(None)
+        if error.burns_gas:
+            self._gas_meter.gas_remaining = 0
+        if error.erases_return_data:
+            self.return_data = b""
+
+    # --- the interpreter --------------------------------------------------------------------------------
+
     def _run(self) -> None:
+        """Execute the frame's code from its program counter. The only place where a tier is chosen."""
+        self._run_plain()
+
+    def _run_plain(self) -> None:
         code = self.code
         raw = code._raw_code_bytes
         length = len(raw)
@@ -144,6 +201,13 @@ class Computation(PragueComputation):  # type: ignore[misc]
                     raise CallTimeout("execution aborted: the call took longer than its time limit")
         except Halt:
             pass
+
+
+@lru_cache(maxsize=256)
+def with_tier(machine: type[Computation], tier: Tier) -> type[Computation]:
+    """The machine with its interpreter fixed: `plain` never runs generated code; `generated` compiles everything at
+    its first entry. Calls made inside run in the same class. For tests that hold the tiers against each other."""
+    return type(f"{machine.__name__}_{tier}", (machine,), {"tier": tier})
 
 
 # The fork in the genesis schedule that switches each precompile of ours on.

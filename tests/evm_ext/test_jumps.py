@@ -6,7 +6,7 @@ from eth.vm.code_stream import CodeStream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openledger.evm_ext.vm.computation import _CodeStream
+from openledger.evm_ext.vm.parts import Code as _CodeStream
 
 
 @settings(max_examples=200, deadline=None)

@@ -11,9 +11,11 @@ from typing import Any
 
 from eth.exceptions import FullStack, InsufficientStack, OutOfGas
 
+from openledger.evm_ext.vm.parts import STACK_LIMIT
+
 Opcode = Callable[[Any], None]
 
-STACK_LIMIT = 1024
+
 _GAS_VERY_LOW = 3
 _GAS_BASE = 2
 _GAS_JUMPDEST = 1
