@@ -22,6 +22,7 @@ from openledger.node.cli import (
     quickstart,
     receipt,
     release,
+    rollup,
     verify,
 )
 from openledger.node.cli.said import meant_for_people
@@ -52,6 +53,7 @@ app.add_typer(release.app, name="release")
 app.add_typer(channel.app, name="channel")
 app.add_typer(receipt.app, name="receipt")
 app.add_typer(verify.app, name="verify")
+app.add_typer(rollup.app, name="rollup")
 app.add_typer(config.app, name="config")
 
 
