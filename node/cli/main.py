@@ -16,6 +16,7 @@ from openledger.node.cli import (
     config,
     datanet,
     dev,
+    evm,
     finetune,
     health,
     node,
@@ -54,6 +55,7 @@ app.add_typer(channel.app, name="channel")
 app.add_typer(receipt.app, name="receipt")
 app.add_typer(verify.app, name="verify")
 app.add_typer(rollup.app, name="rollup")
+app.add_typer(evm.app, name="evm")
 app.add_typer(config.app, name="config")
 
 
