@@ -400,6 +400,22 @@ class Chain:
             self._keep(block, executed)
             return block
 
+    def draft(
+        self,
+        parent_hash: bytes,
+        attributes: PayloadAttributes,
+        candidates: Iterable[Transaction] = (),
+    ) -> tuple[Block, ExecutedBlock]:
+        """Build and execute a block as `build` does, without storing it and beside other writers: a payload may
+        be rebuilt many times before one is taken. `keep_draft` stores it."""
+        return build_block(self.rules, self._parent_state(parent_hash), attributes, candidates)
+
+    def keep_draft(self, block: Block, executed: ExecutedBlock) -> None:
+        """Store what `draft` gave, unless it is stored; heads do not move."""
+        with self._write_lock:
+            if not self.has_block(block.hash):
+                self._keep(block, executed)
+
     def import_block(self, block: Block) -> None:
         """Execute a foreign block, check every header field and store it; heads do not move.
 
@@ -412,7 +428,7 @@ class Chain:
             self._keep(block, executed)
 
     def _keep(self, block: Block, executed: ExecutedBlock) -> None:
-        self._store.put_block(block, executed.receipts, executed.changes)
+        self._store.put_block(block, executed.receipts, executed.changes, executed.index_entries)
         self._headers[block.hash] = block.header
         self._blocks[block.hash] = block
         self._receipts[block.hash] = executed.receipts

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from openledger.evm_ext import errors
-from openledger.evm_ext.block import EMPTY_REQUESTS_HASH, Header, withdrawals_trie_root
+from openledger.evm_ext.block import Header, withdrawals_trie_root
 from openledger.evm_ext.fees import (
     GAS_PER_BLOB,
     PRAGUE_MAX_BLOB_GAS,
@@ -47,6 +47,10 @@ class ExecutedBlock:
     withdrawals_root: bytes
     requests_hash: bytes
     changes: StateChanges
+    requests: tuple[bytes, ...] = ()
+    """EIP-7685: a type byte and data each, without those that are empty."""
+    index_entries: tuple[tuple[bytes, bytes], ...] = ()
+    """Entries of the index of addresses and internal operations, stored in the block's own batch."""
 
 
 def computation_class(rules: Rules, timestamp: int) -> type[Computation]:
@@ -155,7 +159,7 @@ class BlockProcessor:
         for withdrawal in withdrawals:
             self.state.delta_balance(withdrawal.address, withdrawal.amount * GWEI)
         self.state.end_transaction()
-        requests_hash = EMPTY_REQUESTS_HASH if self.rules.is_op else self._requests_hash()
+        requests = () if self.rules.is_op else self._requests()
         changes = self.state.compute_changes()
         if self.rules.is_op:
             withdrawals_root = self.state.storage_root(predeploys.L2_TO_L1_MESSAGE_PASSER)
@@ -166,12 +170,13 @@ class BlockProcessor:
             blob_gas_used=self.blob_gas_used,
             receipts=tuple(self.receipts),
             withdrawals_root=withdrawals_root,
-            requests_hash=requests_hash,
+            requests_hash=requests_hash(requests),
             changes=changes,
+            requests=requests,
         )
 
-    def _requests_hash(self) -> bytes:
-        """EIP-7685 over deposits (6110), withdrawal (7002) and consolidation (7251) requests."""
+    def _requests(self) -> tuple[bytes, ...]:
+        """Deposits (EIP-6110), withdrawal (7002) and consolidation (7251) requests, those that there are."""
         requests = [b"\x00" + self._deposit_requests()]
         for kind, contract in (
             (b"\x01", predeploys.WITHDRAWAL_REQUESTS),
@@ -185,11 +190,7 @@ class BlockProcessor:
             if computation.is_error:
                 raise errors.SystemContractFailed(f"system contract 0x{contract.hex()} failed: {computation.error}")
             requests.append(kind + bytes(computation.output))
-        digest = hashlib.sha256()
-        for request in requests:
-            if len(request) > 1:
-                digest.update(hashlib.sha256(request).digest())
-        return digest.digest()
+        return tuple(request for request in requests if len(request) > 1)
 
     def _deposit_requests(self) -> bytes:
         return b"".join(
@@ -198,6 +199,11 @@ class BlockProcessor:
             for log in receipt.logs
             if log.address == DEPOSIT_CONTRACT and log.topics[:1] == (DEPOSIT_EVENT_TOPIC,)
         )
+
+
+def requests_hash(requests: tuple[bytes, ...]) -> bytes:
+    """The commitment to requests in a header (EIP-7685)."""
+    return hashlib.sha256(b"".join(hashlib.sha256(request).digest() for request in requests)).digest()
 
 
 def _deposit_request(log: Log) -> bytes:

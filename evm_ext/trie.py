@@ -116,9 +116,10 @@ class Trie:
         One that was given back its old content is in `commit`'s nodes too, and has to be kept."""
         return self._replaced
 
-    def entries(self) -> Iterator[tuple[bytes, bytes]]:
-        """All keys and values of a committed trie, in the order of the keys."""
-        for path, _, value in walk(self._source, b"" if self._root is None else self._root, self._owner):
+    def entries(self, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All keys from `start` on and their values, of a committed trie, in the order of the keys."""
+        root = b"" if self._root is None else self._root
+        for path, _, value in walk(self._source, root, self._owner, start.hex()):
             if value is not None:
                 yield bytes.fromhex(path), value
 
@@ -367,25 +368,31 @@ def _checked(source: NodeSource, node_hash: bytes, owner: bytes) -> bytes:
     return raw
 
 
-def walk(source: NodeSource, root: bytes, owner: bytes = b"") -> Iterator[tuple[str, bytes, bytes | None]]:
+def walk(
+    source: NodeSource, root: bytes, owner: bytes = b"", start: str = ""
+) -> Iterator[tuple[str, bytes, bytes | None]]:
     """Every node below a stored root, in the order of paths: (path, hash, None) of a node that is stored by itself,
-    (path, b"", value) for each value. Raises `MissingTrieNode`, `DamagedTrieNode`."""
+    (path, b"", value) for each value at `start` or behind it; only nodes on the way there.
+
+    Raises `MissingTrieNode`, `DamagedTrieNode`."""
     stack: list[tuple[str, Any]] = [("", root)] if root and root != EMPTY_ROOT else []
     while stack:
         path, item = stack.pop()
+        if path < start[: len(path)]:
+            continue
         if type(item) is bytes:
             yield path, item, None
             item = encoding.decode(_checked(source, item, owner))
         if len(item) == 17:
-            if item[16]:
+            if item[16] and path >= start:
                 yield path, b"", item[16]
             stack.extend((path + f"{index:x}", item[index]) for index in range(15, -1, -1) if item[index])
             continue
         prefix, is_leaf = _decode_path(item[0])
-        if is_leaf:
-            yield path + prefix, b"", item[1]
-        else:
+        if not is_leaf:
             stack.append((path + prefix, item[1]))
+        elif path + prefix >= start:
+            yield path + prefix, b"", item[1]
 
 
 def _node_from_item(item: Any) -> _Leaf | _Extension | _Branch:
