@@ -10,10 +10,10 @@ import trio
 from openledger.evm_ext.pool import TransactionPool
 from openledger.genesis.presets import l1_genesis
 from openledger.node import http
+from openledger.node.chain_folder import open_chain
 from openledger.node.config import Config
 from openledger.node.listening import http_service
 from openledger.node.network import Network
-from openledger.node.rollup_node import open_chain
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.dispatcher import Dispatcher
 from openledger.node.rpc.ethereum import EthereumRpc

@@ -16,13 +16,12 @@ import trio
 
 from openledger.evm_ext.calls import CallRequest
 from openledger.evm_ext.chain import Chain
-from openledger.evm_ext.errors import DatabaseCorrupt, DatabaseLocked, GenesisMismatch
 from openledger.evm_ext.genesis_block import genesis_block
 from openledger.evm_ext.payload import ExecutionPayload
 from openledger.evm_ext.pool import TransactionPool
 from openledger.genesis.dev_accounts import BATCHER, SEQUENCER_P2P
-from openledger.genesis.genesis import Genesis
 from openledger.genesis.presets import l1_genesis, l2_genesis
+from openledger.node.chain_folder import open_chain
 from openledger.node.config import Config, Endpoints
 from openledger.node.content import ContentStore
 from openledger.node.errors import StartupError
@@ -55,14 +54,6 @@ log = structlog.get_logger(__name__)
 SEQUENCING_ROLES = ("dev", "sequencer")
 PUBLISH_BEHIND_S = 30
 """A block older than this is not gossiped: peers refuse it, and fetch it by range sync."""
-
-
-def open_chain(folder: Path, genesis: Genesis) -> Chain:
-    """Open a chain's folder. Raises StartupError saying what to do about it."""
-    try:
-        return Chain.open(folder, genesis)
-    except (GenesisMismatch, DatabaseLocked, DatabaseCorrupt) as error:
-        raise StartupError(str(error)) from error
 
 
 def rollup_config_of(network: Network) -> RollupConfig:

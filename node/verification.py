@@ -12,9 +12,10 @@ from typing import Literal
 import trio
 
 from openledger.genesis.presets import l2_genesis
+from openledger.node.chain_folder import open_chain
 from openledger.node.errors import UserError
 from openledger.node.network import Network
-from openledger.node.rollup_node import open_chain, rollup_config_of
+from openledger.node.rollup_node import rollup_config_of
 from openledger.node.rpc_client import RpcClient
 from openledger.rollup.da.client import DAError, open_da_client
 from openledger.rollup.da.worker import open_blob_worker

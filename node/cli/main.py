@@ -24,6 +24,7 @@ from openledger.node.cli import (
     receipt,
     release,
     rollup,
+    rpc,
     verify,
 )
 from openledger.node.cli.said import meant_for_people
@@ -48,6 +49,7 @@ app.command("health")(health.health)
 app.command("ask")(ask.ask)
 app.command("account")(account.show_account)
 app.command("claim")(account.claim)
+app.command("rpc")(rpc.rpc)
 app.add_typer(datanet.app, name="datanet")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(release.app, name="release")

@@ -15,6 +15,13 @@ LIMIT_EXCEEDED = -32005
 EXECUTION_REVERTED = 3
 """geth's code for a revert; `data` holds the revert's bytes."""
 
+# The Engine API's (execution-apis, engine/common).
+UNKNOWN_PAYLOAD = -38001
+INVALID_FORKCHOICE_STATE = -38002
+INVALID_PAYLOAD_ATTRIBUTES = -38003
+TOO_LARGE_REQUEST = -38004
+UNSUPPORTED_FORK = -38005
+
 
 class RpcError(Exception):
     """Answers a call with an error object. `data` is JSON-encodable, None leaves it out."""

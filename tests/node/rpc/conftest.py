@@ -53,6 +53,12 @@ class Rpc:
 
 
 @pytest.fixture(scope="session")
+def load_module():
+    """`load_module("name")` is another module of this folder."""
+    return load
+
+
+@pytest.fixture(scope="session")
 def genesis():
     return l2_genesis(DEVNET, TIMESTAMP)
 

@@ -1,0 +1,61 @@
+"""`openledger rpc`: the execution client by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openledger.node.cli.options import LogFormat, LogLevel
+
+
+def rpc(
+    genesis: Annotated[Path, typer.Option(help="genesis.json of the chain, as geth reads it.")],
+    import_rlp: Annotated[
+        list[Path] | None, typer.Option(help="File of blocks in RLP, as geth exports them; may be given several times.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder to keep the chain in. Default: a temporary one.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of JSON-RPC, HTTP and WebSocket.")] = 8545,
+    engine_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Serve the Engine API on this port, usually 8551.")
+    ] = None,
+    jwt_secret: Annotated[
+        Path | None, typer.Option(help="File with the Engine API's secret in hex; made if it is not there.")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help='Origin whose pages may read answers, or "*"; may be given several times.')
+    ] = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Serve any chain that a genesis.json describes, at every fork, until interrupted.
+
+    The head is the last imported block; a consensus client moves it over the Engine API. Examples:
+    `openledger rpc --genesis genesis.json --import-rlp chain.rlp`;
+    `openledger rpc --genesis op-genesis.json --data-dir l2 --engine-port 8551 --jwt-secret jwt.hex`
+    """
+    import trio
+
+    from openledger.node.execution_client import ENGINE_PORT, ExecutionClientConfig, run_execution_client
+    from openledger.node.logging import configure_logging
+
+    configure_logging(log_level or "info", "json" if log_format == "json" else "console")
+    if engine_port is None and jwt_secret is not None:
+        engine_port = ENGINE_PORT
+    trio.run(
+        run_execution_client,
+        ExecutionClientConfig(
+            genesis=genesis,
+            import_rlp=tuple(import_rlp or ()),
+            data_dir=data_dir,
+            host=host,
+            port=port,
+            engine_port=engine_port,
+            jwt_secret=jwt_secret,
+            cors_origins=tuple(cors_origin or ()),
+        ),
+    )

@@ -1,0 +1,230 @@
+"""The Engine API's objects: payloads, attributes and statuses between JSON and values.
+
+Sources: execution-apis, engine/paris, shanghai, cancun, prague; OP-Stack specification, exec-engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from openledger.evm_ext.block import Block, withdrawals_trie_root
+from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes, Withdrawal
+from openledger.node.rpc.errors import InvalidParams
+from openledger.node.rpc.formats import Json, hex_bytes
+from openledger.node.rpc.parameters import (
+    decode_address,
+    decode_boolean,
+    decode_bytes,
+    decode_hash,
+    decode_object,
+    decode_quantity,
+    decode_uint64,
+    list_of,
+)
+
+MOST_TRANSACTIONS = 1_048_576
+MOST_WITHDRAWALS = 65_536
+MOST_REQUESTS = 256
+BLOOM_BYTES = 256
+ZERO_HASH = bytes(32)
+
+
+class Status(StrEnum):
+    """What the execution side thinks of a block."""
+
+    VALID = "VALID"
+    INVALID = "INVALID"
+    SYNCING = "SYNCING"
+    ACCEPTED = "ACCEPTED"
+
+
+@dataclass(frozen=True)
+class PayloadStatus:
+    """A status, the newest valid ancestor where one is known, and why a block is invalid."""
+
+    status: Status
+    latest_valid_hash: bytes | None = None
+    validation_error: str | None = None
+
+    def to_json(self) -> Json:
+        return {
+            "status": str(self.status),
+            "latestValidHash": None if self.latest_valid_hash is None else hex_bytes(self.latest_valid_hash),
+            "validationError": self.validation_error,
+        }
+
+
+SYNCING = PayloadStatus(Status.SYNCING)
+
+
+@dataclass(frozen=True)
+class ForkchoiceState:
+    """Which blocks are the heads. `safe` and `finalized` None leave those heads."""
+
+    head: bytes
+    safe: bytes | None
+    finalized: bytes | None
+
+
+def decode_forkchoice_state(value: Any) -> ForkchoiceState:
+    """Raises ValueError."""
+    fields = decode_object(value)
+    head, safe, finalized = (
+        decode_hash(fields.get(name)) for name in ("headBlockHash", "safeBlockHash", "finalizedBlockHash")
+    )
+    return ForkchoiceState(head, None if safe == ZERO_HASH else safe, None if finalized == ZERO_HASH else finalized)
+
+
+# --- payloads ---------------------------------------------------------------------------------------------
+
+
+def decode_payload(
+    value: Any, *, is_op: bool, parent_beacon_block_root: bytes
+) -> tuple[ExecutionPayload, frozenset[str]]:
+    """A payload of any version, and the names of its fields that are not null. Raises ValueError.
+
+    Fields that a version lacks are left at their neutral values: who calls says which have to be there."""
+    fields = {name: item for name, item in decode_object(value).items() if item is not None}
+    bloom = decode_bytes(fields.get("logsBloom"))
+    if len(bloom) != BLOOM_BYTES:
+        raise ValueError(f"logsBloom has {len(bloom)} bytes, want {BLOOM_BYTES}")
+    withdrawals = tuple(list_of(_decode_withdrawal, MOST_WITHDRAWALS)(fields.get("withdrawals", [])))
+    if is_op and "withdrawalsRoot" in fields:
+        withdrawals_root = decode_hash(fields["withdrawalsRoot"])
+    else:
+        withdrawals_root = withdrawals_trie_root(withdrawals)
+    payload = ExecutionPayload(
+        parent_hash=decode_hash(fields.get("parentHash")),
+        fee_recipient=decode_address(fields.get("feeRecipient")),
+        state_root=decode_hash(fields.get("stateRoot")),
+        receipts_root=decode_hash(fields.get("receiptsRoot")),
+        logs_bloom=bloom,
+        prev_randao=decode_hash(fields.get("prevRandao")),
+        block_number=decode_uint64(fields.get("blockNumber")),
+        gas_limit=decode_uint64(fields.get("gasLimit")),
+        gas_used=decode_uint64(fields.get("gasUsed")),
+        timestamp=decode_uint64(fields.get("timestamp")),
+        extra_data=decode_bytes(fields.get("extraData")),
+        base_fee_per_gas=decode_quantity(fields.get("baseFeePerGas")),
+        block_hash=decode_hash(fields.get("blockHash")),
+        transactions=tuple(list_of(decode_bytes, MOST_TRANSACTIONS)(fields.get("transactions"))),
+        withdrawals=withdrawals,
+        blob_gas_used=decode_uint64(fields.get("blobGasUsed", "0x0")),
+        excess_blob_gas=decode_uint64(fields.get("excessBlobGas", "0x0")),
+        withdrawals_root=withdrawals_root,
+        parent_beacon_block_root=parent_beacon_block_root,
+    )
+    return payload, frozenset(fields)
+
+
+def payload_json(block: Block, version: int, *, is_op: bool) -> Json:
+    """A block as ExecutionPayloadV1, V2 or V3; an OP chain's V3 has the withdrawals root of Isthmus."""
+    header = block.header
+    body: Json = {
+        "parentHash": hex_bytes(header.parent_hash),
+        "feeRecipient": hex_bytes(header.fee_recipient),
+        "stateRoot": hex_bytes(header.state_root),
+        "receiptsRoot": hex_bytes(header.receipts_root),
+        "logsBloom": hex_bytes(header.logs_bloom),
+        "prevRandao": hex_bytes(header.prev_randao),
+        "blockNumber": hex(header.number),
+        "gasLimit": hex(header.gas_limit),
+        "gasUsed": hex(header.gas_used),
+        "timestamp": hex(header.timestamp),
+        "extraData": hex_bytes(header.extra_data),
+        "baseFeePerGas": hex(header.base_fee_per_gas),
+        "blockHash": hex_bytes(header.hash),
+        "transactions": [hex_bytes(item.raw) for item in block.transactions],
+    }
+    if version >= 2:
+        body["withdrawals"] = withdrawals_json(block.withdrawals)
+    if version >= 3:
+        body["blobGasUsed"] = hex(header.blob_gas_used)
+        body["excessBlobGas"] = hex(header.excess_blob_gas)
+        if is_op:
+            body["withdrawalsRoot"] = hex_bytes(header.withdrawals_root)
+    return body
+
+
+def withdrawals_json(withdrawals: tuple[Withdrawal, ...]) -> list[Json]:
+    return [
+        {
+            "index": hex(item.index),
+            "validatorIndex": hex(item.validator_index),
+            "address": hex_bytes(item.address),
+            "amount": hex(item.amount),
+        }
+        for item in withdrawals
+    ]
+
+
+def decode_requests(value: Any) -> tuple[bytes, ...]:
+    """EIP-7685 requests: a type byte and data each, types ascending. Raises ValueError."""
+    requests = tuple(list_of(decode_bytes, MOST_REQUESTS)(value))
+    previous = -1
+    for request in requests:
+        if len(request) < 2:
+            raise ValueError(f"an execution request has a type and data, got 0x{request.hex()}")
+        if request[0] <= previous:
+            raise ValueError(f"execution requests are in ascending order of type, got {request[0]} after {previous}")
+        previous = request[0]
+    return requests
+
+
+# --- attributes -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AttributesCall:
+    """Payload attributes as they came: the value, and the names of the fields that are not null."""
+
+    attributes: PayloadAttributes
+    fields: frozenset[str]
+
+
+def decode_attributes(value: Any) -> AttributesCall:
+    """Payload attributes of any version, with the OP-Stack's. Raises ValueError."""
+    fields: Mapping[str, Any] = {name: item for name, item in decode_object(value).items() if item is not None}
+    params = decode_bytes(fields["eip1559Params"]) if "eip1559Params" in fields else None
+    if params is not None and len(params) != 8:
+        raise ValueError(f"eip1559Params has 8 bytes, got {len(params)}")
+    root = decode_hash(fields["parentBeaconBlockRoot"]) if "parentBeaconBlockRoot" in fields else ZERO_HASH
+    attributes = PayloadAttributes(
+        timestamp=decode_uint64(fields.get("timestamp")),
+        prev_randao=decode_hash(fields.get("prevRandao")),
+        suggested_fee_recipient=decode_address(fields.get("suggestedFeeRecipient")),
+        parent_beacon_block_root=root,
+        transactions=tuple(list_of(decode_bytes, MOST_TRANSACTIONS)(fields.get("transactions", []))),
+        no_tx_pool=decode_boolean(fields.get("noTxPool", False)),
+        gas_limit=decode_uint64(fields["gasLimit"]) if "gasLimit" in fields else None,
+        eip_1559_params=params,
+        withdrawals=tuple(list_of(_decode_withdrawal, MOST_WITHDRAWALS)(fields.get("withdrawals", []))),
+    )
+    return AttributesCall(attributes, frozenset(fields))
+
+
+def require_fields(fields: frozenset[str], names: tuple[str, ...], what: str) -> None:
+    """Raises InvalidParams for a field that this version of a method needs."""
+    for name in names:
+        if name not in fields:
+            raise InvalidParams(f"{what} lacks {name}")
+
+
+def refuse_fields(fields: frozenset[str], names: tuple[str, ...], what: str) -> None:
+    """Raises InvalidParams for a field that this version of a method does not know."""
+    for name in names:
+        if name in fields:
+            raise InvalidParams(f"{what} has {name}, which this version of the method does not take")
+
+
+def _decode_withdrawal(value: Any) -> Withdrawal:
+    fields = decode_object(value)
+    return Withdrawal(
+        index=decode_uint64(fields.get("index")),
+        validator_index=decode_uint64(fields.get("validatorIndex")),
+        address=decode_address(fields.get("address")),
+        amount=decode_uint64(fields.get("amount")),
+    )
