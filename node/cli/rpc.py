@@ -34,9 +34,9 @@ def rpc(
 ) -> None:
     """Serve any chain that a genesis.json describes, at every fork, until interrupted.
 
-    The head is the last imported block; a consensus client moves it over the Engine API. Examples:
-    `openledger rpc --genesis genesis.json --import-rlp chain.rlp`;
-    `openledger rpc --genesis op-genesis.json --data-dir l2 --engine-port 8551 --jwt-secret jwt.hex`
+    The head is the last imported block; a consensus client moves it over the Engine API: add `--data-dir l2
+    --engine-port 8551 --jwt-secret jwt.hex` for that. Example: `openledger rpc --genesis genesis.json --import-rlp
+    chain.rlp`
     """
     import trio
 
