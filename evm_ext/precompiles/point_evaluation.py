@@ -28,6 +28,7 @@ _TAU_G2 = bytes.fromhex(
     "b5bfd7dd8cdeb128843bc287230af38926187075cbfbefa81009a2ce615ac53d2914e5870cb452d2afaaab24f3499f72"
     "185cbfee53492714734429b7b38608e23926c911cceceac9a36851477ba4c60b087041de621000edc98edada20c1def2"
 )
+_INFINITY = b"\xc0" + bytes(47)
 _OUTPUT = FIELD_ELEMENTS_PER_BLOB.to_bytes(32, "big") + SCALAR_MODULUS.to_bytes(32, "big")
 
 
@@ -44,6 +45,9 @@ def _scalar(encoded: bytes, name: str) -> Any:
 
 
 def _point(encoded: bytes, name: str) -> Any:
+    # The library takes any bytes after the mark of infinity; the rule is the one encoding.
+    if encoded[0] & 0x40 and encoded != _INFINITY:
+        raise PrecompileFailed(f"POINT_EVALUATION: the {name} is not the one encoding of infinity")
     try:
         return G1Point.from_compressed_bytes(encoded)
     except ValueError as problem:
