@@ -14,6 +14,7 @@ from openledger.node.cli import (
     ask,
     channel,
     config,
+    da,
     datanet,
     dev,
     evm,
@@ -57,6 +58,7 @@ app.add_typer(channel.app, name="channel")
 app.add_typer(receipt.app, name="receipt")
 app.add_typer(verify.app, name="verify")
 app.add_typer(rollup.app, name="rollup")
+app.add_typer(da.app, name="da")
 app.add_typer(evm.app, name="evm")
 app.add_typer(config.app, name="config")
 

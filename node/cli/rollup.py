@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openledger.genesis.presets import DEVNET
+from openledger.node.cli.input_file import read_bytes_or_hex
 from openledger.node.errors import StartupError, UserError
 
 if TYPE_CHECKING:
     from openledger.rollup.codec.readable import ChainTimes
 
 app = typer.Typer(help="Look into what the rollup writes to L1 and the DA layer.", no_args_is_help=True)
-
-_MAX_INPUT_BYTES = 256 << 20
 
 
 class Kind(StrEnum):
@@ -57,7 +56,7 @@ def decode(
     from openledger.rollup.codec.readable import DECODERS
 
     chain = _chain(rollup_config, chain_id)
-    data = _read(file)
+    data = read_bytes_or_hex(file)
     try:
         shown = DECODERS[kind.value](data, chain)
     except ValueError as error:
@@ -76,21 +75,3 @@ def _chain(rollup_config: Path | None, chain_id: int | None) -> ChainTimes:
     except (OSError, Unreadable, ValueError, RecursionError) as error:
         raise StartupError(f"{rollup_config} cannot be used as a rollup.json: {error}") from error
     return chain if chain_id is None else replace(chain, chain_id=chain_id)
-
-
-def _read(file: Path) -> bytes:
-    """The file's bytes; hex (with or without 0x, white space around it) is decoded."""
-    try:
-        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as source:
-            data = source.read(_MAX_INPUT_BYTES + 1)
-    except OSError as error:
-        raise StartupError(f"{file} cannot be read: {error.strerror or error}") from error
-    if len(data) > _MAX_INPUT_BYTES:
-        raise StartupError(f"{file} has more than {_MAX_INPUT_BYTES >> 20} MiB: nothing in the protocol is so large")
-    text = data.strip()
-    if not text:
-        raise StartupError(f"{file} is empty")
-    try:
-        return bytes.fromhex(text.removeprefix(b"0x").decode("ascii"))
-    except ValueError:
-        return data

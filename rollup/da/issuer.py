@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from coincurve import PrivateKey
 
 from openledger.genesis.hashing import keccak256
+from openledger.rollup.da import curve
 from openledger.rollup.da.certificate import (
     Attestation,
     BatchHeader,
@@ -19,7 +20,7 @@ from openledger.rollup.da.certificate import (
     Certificate,
 )
 from openledger.rollup.da.hashes import batch_header_hash, batch_root, blob_key
-from openledger.rollup.da.operators import OperatorKey
+from openledger.rollup.da.operators import OperatorKey, sum_g1, sum_g2
 from openledger.rollup.da.srs import BlobCommitment
 
 _QUORUMS = b"\x00\x01"
@@ -44,13 +45,15 @@ class CertificateIssuer:
         index = secrets.randbelow(1 << _INCLUSION_PROOF_HASHES)
         proof = secrets.token_bytes(32 * _INCLUSION_PROOF_HASHES)
         batch = BatchHeader(batch_root(blob, index, proof), _FIRST_REFERENCE_BLOCK + secrets.randbelow(32))
+        # As on chain, whoever is in two quorums counts twice: keys and signatures are summed over the quorums.
         public_key = self.operator.public_g1
+        signature = self.operator.sign(batch_header_hash(batch))
         attestation = Attestation(
             non_signer_quorum_bitmap_indices=(),
             non_signer_public_keys=(),
             quorum_public_keys=(public_key,) * len(_QUORUMS),
-            signers_public_key_g2=self.operator.public_g2,
-            signature=self.operator.sign(batch_header_hash(batch)),
+            signers_public_key_g2=curve.g2_to_integers(sum_g2((self.operator.public_g2,) * len(_QUORUMS))),
+            signature=curve.g1_to_integers(sum_g1((signature,) * len(_QUORUMS))),
             quorum_key_indices=(0,) * len(_QUORUMS),
             total_stake_indices=(0,) * len(_QUORUMS),
             non_signer_stake_indices=((),) * len(_QUORUMS),

@@ -4,6 +4,7 @@ Signatures are in G1 (σ = sk·H), public keys in both groups; e(σ, G₂) = e(H
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,22 @@ class OperatorKey:
     def sign(self, digest: bytes) -> G1Point:
         """The signature of a 32-byte digest."""
         return curve.g1_to_integers(curve.g1_from_integers(hash_to_g1(digest)) * self.secret)
+
+
+def sum_g1(points: Sequence[G1Point]) -> Any:
+    """The backend's sum of points; the point at infinity for none. Raises InvalidPoint."""
+    total = curve.g1_from_integers(curve.G1_INFINITY)
+    for point in points:
+        total = total + curve.g1_from_integers(point)
+    return total
+
+
+def sum_g2(points: Sequence[G2Point]) -> Any:
+    """The backend's sum of points; the point at infinity for none. Raises InvalidPoint."""
+    total = curve.g2_from_integers(curve.G2_INFINITY)
+    for point in points:
+        total = total + curve.g2_from_integers(point)
+    return total
 
 
 def verify_signature(digest: bytes, signature: G1Point, signers_public_key: G2Point) -> bool:
