@@ -45,6 +45,18 @@ class UnknownBlock(ExecutionError):
     """No block with this hash is stored."""
 
 
+class StatePruned(ExecutionError):
+    """The state of an old block, which a pruned store no longer has. The message begins with geth's words."""
+
+    def __init__(self, number: int, block_hash: bytes, state_root: bytes) -> None:
+        super().__init__(
+            f"missing trie node {state_root.hex()} (path ) state 0x{state_root.hex()} is not available, not found: "
+            f"the state of block {number} (0x{block_hash.hex()}) was pruned; ask an archive node"
+        )
+        self.number = number
+        self.block_hash = block_hash
+
+
 class UnknownParent(ExecutionError):
     """The parent of the block to build or import is not stored: fetch it first."""
 
@@ -128,6 +140,12 @@ class FloorGasTooLow(IntrinsicGasTooLow):
     code = "floor_gas"
 
 
+class TransactionGasTooHigh(InvalidTransaction):
+    """Gas limit above what one transaction may ask for (EIP-7825)."""
+
+    code = "transaction_gas_too_high"
+
+
 class FeeCapTooLow(InvalidTransaction):
     """maxFeePerGas below the block's base fee (EIP-1559)."""
 
@@ -201,6 +219,30 @@ class PoolFull(PoolRejection):
     code = "pool_full"
 
 
+class FutureReplacesPending(PoolRejection):
+    """The pool is full, and a transaction that cannot be executed yet would push out one that can."""
+
+    code = "future_replaces_pending"
+
+
+class InFlightLimitReached(PoolRejection):
+    """A delegated account has one transaction in flight already (EIP-7702)."""
+
+    code = "in_flight_limit_reached"
+
+
+class GappedNonceOfDelegated(PoolRejection):
+    """A delegated account's transaction has to carry its next nonce (EIP-7702)."""
+
+    code = "gapped_nonce_of_delegated"
+
+
+class AuthorityReserved(PoolRejection):
+    """The signer of an authorization has several transactions in the pool (EIP-7702)."""
+
+    code = "authority_reserved"
+
+
 class NotKept(PoolRejection):
     """The disk did not take the transaction, so that it is not safe from a crash."""
 
@@ -245,8 +287,35 @@ class HeaderFieldMismatch(InvalidBlock):
         self.expected = expected
 
 
+class InvalidUncle(InvalidBlock):
+    """A block of proof of work that names an uncle it may not name."""
+
+
+class BlockTooLarge(InvalidBlock):
+    """A block whose encoding is longer than the rules allow (EIP-7934)."""
+
+
 class SystemContractFailed(InvalidBlock):
     """A system contract is missing or its call failed (EIP-7002, EIP-7251)."""
+
+
+# --- execution without a database ------------------------------------------------------------------
+
+
+class UnsupportedRules(ExecutionError):
+    """A chain or a block whose rules this program does not know, or whose description it cannot read."""
+
+
+class InvalidWitness(ExecutionError):
+    """A witness that cannot be read, or a preimage that is not that of its hash."""
+
+
+class MissingWitness(ExecutionError):
+    """Execution needs a preimage that the witness does not hold: it is incomplete, or of another block."""
+
+    def __init__(self, digest: bytes) -> None:
+        super().__init__(f"the witness lacks the preimage of 0x{digest.hex()}")
+        self.digest = digest
 
 
 # --- calls -----------------------------------------------------------------------------------------
@@ -254,6 +323,14 @@ class SystemContractFailed(InvalidBlock):
 
 class CallError(ExecutionError):
     """A call that could not be made at all."""
+
+
+class TraceTooLarge(CallError):
+    """The result of a trace grew beyond its limit; tracing stopped there."""
+
+
+class UnknownTracer(CallError):
+    """There is no tracer with this name, or it does not take these options."""
 
 
 class CallTimeout(CallError):

@@ -12,21 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from openledger.evm_ext import PoolLimits, TransactionPool, errors
+from openledger.evm_ext import TransactionPool, errors
 from openledger.evm_ext.transactions import transaction_from_deposit
-from openledger.genesis.genesis import GenesisAccount
 
 CHAIN_ID = 161299
 TO = b"\xbb" * 20
-
-
-@pytest.fixture
-def chain(tools, open_chain):
-    contract = {tools.ADDRESSES[9]: GenesisAccount(balance=10**20, code=b"\x00")}
-    poor = {tools.ADDRESSES[8]: GenesisAccount(balance=10**15)}
-    chain = open_chain(tools.op_genesis({**contract, **poor}))
-    tools.extend(chain, (tools.l1_info_transaction(operator_fee_constant=1000),))
-    return chain
 
 
 @pytest.fixture
@@ -165,25 +155,6 @@ def test_the_balance_has_to_cover_all_of_a_sender_s_transactions(tools, pool):
         pool.add(tools.signed(8, CHAIN_ID, 4, TO, **each).raw)
     # replacing one counts it once
     pool.add(tools.signed(8, CHAIN_ID, 3, TO, gas=21_000, max_fee_per_gas=11 * 10**9, max_priority_fee_per_gas=1).raw)
-
-
-def test_limits_hold_and_better_tips_push_out_worse_ones(tools, chain):
-    pool = TransactionPool(chain, PoolLimits(transactions=4, transactions_per_account=2))
-    try:
-        for nonce in range(2):
-            pool.add(tools.signed(0, CHAIN_ID, nonce, TO, max_priority_fee_per_gas=5).raw)
-        with pytest.raises(errors.AccountLimitExceeded, match=r"^account limit exceeded"):
-            pool.add(tools.signed(0, CHAIN_ID, 2, TO).raw)
-        gapped = pool.add(tools.signed(1, CHAIN_ID, 7, TO, max_priority_fee_per_gas=900).raw)
-        pool.add(tools.signed(2, CHAIN_ID, 0, TO, max_priority_fee_per_gas=9).raw)
-        pool.add(tools.signed(3, CHAIN_ID, 0, TO, max_priority_fee_per_gas=7).raw)
-        assert gapped not in pool  # what cannot be included goes first
-        with pytest.raises(errors.PoolFull, match=r"^txpool is full"):
-            pool.add(tools.signed(4, CHAIN_ID, 0, TO, max_priority_fee_per_gas=5).raw)
-        pool.add(tools.signed(4, CHAIN_ID, 0, TO, max_priority_fee_per_gas=6).raw)
-        assert pool.pending_nonce(tools.ADDRESSES[0]) == 1  # the last of the cheapest sender went
-    finally:
-        pool.close()
 
 
 def test_a_reorganisation_puts_transactions_back(tools, chain, pool):
