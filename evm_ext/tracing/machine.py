@@ -1,0 +1,285 @@
+"""`traced`: any fork's machine, telling a tracer what it does.
+
+The subclass runs every opcode through the machine's own table, in a plain loop, never in generated code, and
+tells the tracer of steps, messages and logs in the order and with the figures that geth gives. What geth computes
+before an opcode runs (its cost) is measured here while it runs: what the gas meter lost, less what went to a child
+and came back.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from eth.exceptions import FullStack, Halt, InsufficientStack, VMError
+
+from openledger.evm_ext.errors import CallTimeout
+from openledger.evm_ext.tracing import faults, opcodes
+from openledger.evm_ext.tracing.costs import Probed, collision_cost, failed_cost, forwarded_at_most, word
+from openledger.evm_ext.tracing.hooks import Frame, FrameEnd, Tracer
+from openledger.evm_ext.tracing.operands import Operands, operands_of
+from openledger.evm_ext.vm.computation import Computation
+
+_STEPS_BETWEEN_CLOCK_LOOKS = 512
+_CALL_DEPTH_LIMIT = 1024
+_TOLD = opcodes.CALLS | opcodes.CREATES | opcodes.LOGS | {opcodes.SELFDESTRUCT}
+_ROW_ERRORS = ("stack ", faults.OUT_OF_GAS, faults.GAS_OVERFLOW)
+"""What keeps an opcode from starting begins so; only that is an error of its step."""
+
+if TYPE_CHECKING:
+    _Machine = Computation
+else:
+    _Machine = object
+
+
+class TraceSession:
+    """What the messages of one traced transaction share."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.entered = False
+        """Whether any message began; a transaction may end before."""
+        self.deployed: bytes | None = None
+        """What the code of a creation returned, until the creation ends."""
+        self.fault: str | None = None
+        """Why the message that is ending failed, if an opcode of its own did."""
+        self.refund = 0
+        """The refund counter with which the next message begins."""
+        self.steps = 0
+
+    def enter(self, frame: Frame) -> None:
+        self.entered = True
+        self.tracer.enter(frame)
+
+    def look_at_clock(self, deadline: float | None) -> None:
+        """Raises `CallTimeout`."""
+        self.steps += 1
+        if self.steps % _STEPS_BETWEEN_CLOCK_LOOKS == 0 and deadline is not None and time.monotonic() > deadline:
+            raise CallTimeout("execution timeout")
+
+
+def traced(machine_class: type[Computation], session: TraceSession) -> type[Computation]:
+    """A subclass of a fork's machine that tells the session's tracer what it does. One per transaction."""
+    return type(
+        f"Traced{machine_class.__name__}",
+        (_TracedMachine, machine_class),
+        {"session": session, "is_traced": True},
+    )
+
+
+class _TracedMachine(_Machine):
+    session: ClassVar[TraceSession]
+
+    # About the opcode that runs: which, what it was given, what a child took and what came back.
+    _opcode = opcodes.CALL
+    _operands: Operands | None = None
+    _child_entered = False
+    _forwarded = 0
+    _given_back = 0
+    # The refund counter: at the start of the message, and what its successful children added.
+    _refund_before = 0
+    _refund_of_children = 0
+    _probing = False
+
+    def __init__(self, state: Any, message: Any, transaction_context: Any) -> None:
+        super().__init__(state, message, transaction_context)
+        self._refund_before = self.session.refund
+
+    @property
+    def refund_counter(self) -> int:
+        """The transaction's refund counter as this message sees it."""
+        return int(self._refund_before + self._gas_meter.gas_refunded + self._refund_of_children)
+
+    # --- messages ---------------------------------------------------------------------------------------
+
+    @classmethod
+    def apply_message(cls, state: Any, message: Any, transaction_context: Any, parent_computation: Any = None) -> Any:
+        if message.is_create:  # apply_create_message has told of it
+            computation = super().apply_message(
+                state, message, transaction_context, parent_computation=parent_computation
+            )
+            if computation._error is None:
+                cls.session.deployed = bytes(computation._output)
+            return computation
+        frame = _call_frame(parent_computation, message)
+        return cls._tell(frame, super().apply_message, state, message, transaction_context, parent_computation)
+
+    @classmethod
+    def apply_create_message(
+        cls, state: Any, message: Any, transaction_context: Any, parent_computation: Any = None
+    ) -> Any:
+        frame = Frame(
+            depth=message.depth,
+            kind="CREATE" if parent_computation is None else opcodes.NAMES[parent_computation._opcode],
+            sender=message.sender,
+            to=message.storage_address,
+            input=bytes(message.code),
+            gas=message.gas,
+            value=message.value,
+        )
+        return cls._tell(frame, super().apply_create_message, state, message, transaction_context, parent_computation)
+
+    @classmethod
+    def _tell(cls, frame: Frame, apply: Any, state: Any, message: Any, context: Any, parent: Any) -> Any:
+        """Run a message between `enter` and `exit`."""
+        session = cls.session
+        if parent is None:
+            session.refund = message.refund
+        else:
+            parent._child_entered = True
+            if message.is_create:
+                parent._forwarded = message.gas
+            session.refund = parent.refund_counter
+        session.fault = session.deployed = None
+        session.enter(frame)
+        try:
+            computation = apply(state, message, context, parent_computation=parent)
+        except VMError as refusal:  # only a transaction's own message is refused so, for its funds
+            session.tracer.exit(FrameEnd(frame.depth, b"", 0, faults.describe(refusal), True))
+            raise
+        error: VMError | None = computation._error
+        output = bytes(computation.output)
+        words: str | None = None
+        reverted = error is not None
+        if message.is_create and session.deployed is not None:
+            words = _deployment_fault(error, session.deployed, bytes(computation._output))
+            output = session.deployed
+        elif error is not None:
+            words = session.fault or faults.describe(error)
+        session.fault = session.deployed = None
+        session.tracer.exit(FrameEnd(frame.depth, output, computation.get_gas_used(), words, reverted))
+        if parent is not None:
+            parent._refund_of_children += computation.get_gas_refund()
+        return computation
+
+    # --- opcodes ----------------------------------------------------------------------------------------
+
+    def return_gas(self, amount: int) -> None:
+        self._given_back += amount
+        super().return_gas(amount)
+
+    def prepare_child_message(self, *arguments: Any, **named: Any) -> Any:
+        if self._probing:
+            raise Probed(named["gas"])
+        return super().prepare_child_message(*arguments, **named)
+
+    def _run(self) -> None:
+        session = self.session
+        tracer = session.tracer
+        wants_steps = tracer.wants_steps
+        state, code, meter = self.state, self.code, self._gas_meter
+        raw = code._raw_code_bytes
+        length = len(raw)
+        table = self._opcode_table
+        deadline = state.deadline
+        snapshot = 0
+        before: list[Any] = []
+        while True:
+            session.look_at_clock(deadline)
+            position = code.program_counter
+            opcode = raw[position] if position < length else 0
+            gas = meter.gas_remaining
+            memory_size = len(self._memory)
+            self._opcode = opcode
+            self._given_back = self._forwarded = 0
+            told = opcode in _TOLD
+            if wants_steps:
+                tracer.step(self, position, opcode, gas, self.refund_counter)
+                snapshot = state.snapshot()
+                before = list(self._stack.values)
+            halted = False
+            try:
+                self._check_stack(opcode)
+                if told:
+                    self._child_entered = False
+                    self._operands = operands_of(self, opcode)
+                code.program_counter = position + 1
+                table[opcode](self)
+            except Halt:
+                halted = True
+            except VMError as error:
+                words = self._fault(error, opcode, gas, before)
+                if wants_steps:
+                    cost = failed_cost(self, error, words, opcode, gas, before, memory_size, snapshot)
+                    tracer.step_end(cost, words if words.startswith(_ROW_ERRORS) else None)
+                session.fault = words
+                raise
+            cost = gas - meter.gas_remaining + self._given_back - self._forwarded
+            if told:
+                cost = self._tell_effect(opcode, gas, cost, memory_size)
+            if wants_steps:
+                tracer.step_end(cost, None)
+            if halted:
+                return
+
+    def _check_stack(self, opcode: int) -> None:
+        """As geth does before it looks at gas; the machine's own functions look later, or in another order."""
+        height = len(self._stack.values)
+        if height < opcodes.TAKEN[opcode]:
+            raise InsufficientStack(f"stack underflow ({height} <=> {opcodes.TAKEN[opcode]})")
+        if height > opcodes.HIGHEST[opcode]:
+            raise FullStack(f"stack limit reached {height} ({opcodes.HIGHEST[opcode]})")
+
+    def _fault(self, error: VMError, opcode: int, gas: int, before: list[Any]) -> str:
+        words = faults.describe(error, opcode)
+        if words == faults.OUT_OF_GAS and before:
+            return faults.out_of_gas(opcode, gas, [word(value) for value in before])
+        return words
+
+    def _tell_effect(self, opcode: int, gas: int, cost: int, memory_size: int) -> int:
+        """Tell of what an opcode did besides its steps. Gives its cost, which a refused creation hides."""
+        operands = self._operands
+        assert operands is not None
+        session = self.session
+        if opcode in opcodes.LOGS:
+            session.tracer.log(self.msg.storage_address, operands.topics, operands.input(self))
+        elif opcode == opcodes.SELFDESTRUCT:
+            address = self.msg.storage_address
+            depth = self.msg.depth + 1
+            session.enter(Frame(depth, "SELFDESTRUCT", address, operands.target, b"", 0, operands.value))
+            session.tracer.exit(FrameEnd(depth, b"", 0, None, False))
+        elif not self._child_entered:
+            cost = self._tell_refusal(opcode, operands, gas, cost, memory_size)
+        return cost
+
+    def _tell_refusal(self, opcode: int, operands: Operands, gas: int, cost: int, memory_size: int) -> int:
+        """A CALL* or CREATE* that began no message; geth tells of one all the same."""
+        depth = self.msg.depth + 1
+        address = self.msg.storage_address
+        words = faults.DEPTH if depth > _CALL_DEPTH_LIMIT else faults.INSUFFICIENT_BALANCE
+        given, used = self._given_back, 0
+        target = operands.target
+        if opcode in opcodes.CREATES:
+            target = operands.created_address(self)
+            if self.state.get_nonce(address) != operands.nonce:  # it went up: the address was taken
+                words = faults.COLLISION
+                cost = collision_cost(self, opcode, operands.offset, operands.size, memory_size)
+                given = used = gas - cost - self._gas_meter.gas_remaining
+            else:
+                given = forwarded_at_most(self._opcode_table[opcode], self._gas_meter.gas_remaining)
+        value = None if opcode == opcodes.STATICCALL else operands.value
+        session = self.session
+        session.enter(Frame(depth, opcodes.NAMES[opcode], address, target, operands.input(self), given, value))
+        session.tracer.exit(FrameEnd(depth, b"", used, words, True))
+        return cost
+
+
+def _call_frame(parent: Any, message: Any) -> Frame:
+    if parent is None:
+        kind, sender, to, value = "CALL", message.sender, message.to, message.value
+    else:
+        operands = parent._operands
+        kind = opcodes.NAMES[parent._opcode]
+        sender, to = parent.msg.storage_address, operands.target
+        value = None if parent._opcode == opcodes.STATICCALL else message.value
+    return Frame(message.depth, kind, sender, to, bytes(message.data), message.gas, value)
+
+
+def _deployment_fault(error: VMError | None, code: bytes, kept: bytes) -> str | None:
+    """Why code that ran well could not become a contract's."""
+    if error is None:
+        # Before Homestead a contract whose code could not be paid for stays, without code.
+        return faults.CODE_STORE_OUT_OF_GAS if code and not kept else None
+    if type(error).__name__ == "ReservedBytesInCode":
+        return faults.INVALID_CODE
+    return faults.MAX_CODE_SIZE if len(code) > faults.MAX_CODE_BYTES else faults.CODE_STORE_OUT_OF_GAS
