@@ -17,54 +17,75 @@ from openledger.evm_ext.block import (
     EMPTY_UNCLES_HASH,
     Block,
     Header,
+    HeaderForm,
+    encode_uncles,
     transactions_root,
     withdrawals_trie_root,
 )
-from openledger.evm_ext.payload import PayloadAttributes
-from openledger.evm_ext.processing import (
-    BlockProcessor,
-    ExecutedBlock,
+from openledger.evm_ext.header_rules import (
+    MAXIMUM_GAS_LIMIT,
+    MINIMUM_GAS_LIMIT,
+    check,
     child_base_fee,
     child_excess_blob_gas,
+    child_gas_limit,
     decode_fee_parameters,
+    validate_header,
 )
+from openledger.evm_ext.payload import PayloadAttributes
+from openledger.evm_ext.processing import BlockProcessor, ExecutedBlock, MachineWrapper
+from openledger.evm_ext.proof_of_work import DAO_EXTRA_DATA, DAO_EXTRA_DATA_BLOCKS, difficulty_after, validate_uncles
 from openledger.evm_ext.receipts import BLOOM_BYTES, receipts_root, union_bloom
 from openledger.evm_ext.state.reader import StateReader
 from openledger.evm_ext.transactions import Transaction, decode_transaction
 from openledger.evm_ext.trie import EMPTY_ROOT
-from openledger.evm_ext.vm.executor import GAS_TRANSACTION
-from openledger.evm_ext.vm.rules import ETHEREUM_EXTRA_DATA_BYTES, Rules
+from openledger.evm_ext.vm.intrinsic import GAS_TRANSACTION
+from openledger.evm_ext.vm.rules import BlockRules, Rules
 from openledger.genesis.genesis import encode_holocene_extra_data
 from openledger.genesis.hashing import keccak256
 
-GAS_LIMIT_QUOTIENT = 1024
-MINIMUM_GAS_LIMIT = 5_000
+_HEADER_BYTES = 1_024
+_WITHDRAWAL_BYTES = 64
+_TRANSACTION_PREFIX_BYTES = 9
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class ParentState:
-    """What a block is executed on: its parent, the parent's state and the hashes BLOCKHASH can see."""
+    """What a block is executed on: its parent, the parent's state and the hashes BLOCKHASH can see.
+
+    Only chains of proof of work need the rest: stored blocks by hash, to judge uncles, and the parent's total
+    difficulty, to know where the merge is. Without it a block's own word is taken for that (its difficulty is 0)."""
 
     header: Header
     reader: StateReader
     ancestor_hash: Callable[[int], bytes]
+    block_by_hash: Callable[[bytes], Block | None] | None = None
+    total_difficulty: Callable[[], int] | None = None
 
 
 # --- building -------------------------------------------------------------------------------------------
 
 
 def build_block(
-    rules: Rules, parent: ParentState, attributes: PayloadAttributes, candidates: Iterable[Transaction]
+    rules: Rules,
+    parent: ParentState,
+    attributes: PayloadAttributes,
+    candidates: Iterable[Transaction],
+    machine_wrapper: MachineWrapper | None = None,
 ) -> tuple[Block, ExecutedBlock]:
     """A block on `parent`: the attributes' transactions, then as many candidates as fit.
 
     Raises `InvalidAttributes` or `InvalidBlockTransaction`. A candidate that is invalid or does not fit is
     passed over; `candidates` may be a generator that ends when the time for building is over."""
-    header = _template(rules, parent.header, attributes)
-    processor = BlockProcessor(rules, parent.reader, header, parent.ancestor_hash)
+    header = _template(rules, parent, attributes)
+    processor = BlockProcessor(rules, parent.reader, header, parent.ancestor_hash, machine_wrapper)
     processor.start()
+    room = processor.block_rules.max_block_rlp_bytes
+    if room is not None:
+        room -= _HEADER_BYTES + _WITHDRAWAL_BYTES * len(attributes.withdrawals)
+        room -= sum(len(raw) + _TRANSACTION_PREFIX_BYTES for raw in attributes.transactions)
     included: list[Transaction] = []
     for index, raw in enumerate(attributes.transactions):
         try:
@@ -79,12 +100,17 @@ def build_block(
                 break
             if candidate.deposit is not None:
                 continue
+            size = len(candidate.raw) + _TRANSACTION_PREFIX_BYTES
+            if room is not None and size > room:
+                continue
             try:
                 processor.apply(candidate)
             except errors.InvalidTransaction as error:
                 _log.debug("candidate_skipped", tx="0x" + candidate.hash.hex(), reason=str(error))
                 continue
             included.append(candidate)
+            if room is not None:
+                room -= size
     executed = processor.finish(attributes.withdrawals)
     transactions = tuple(included)
     header = replace(
@@ -110,14 +136,23 @@ def extra_data_for(rules: Rules, attributes: PayloadAttributes) -> bytes:
     return encode_holocene_extra_data(denominator, elasticity)
 
 
-def _template(rules: Rules, parent: Header, attributes: PayloadAttributes) -> Header:
+def _template(rules: Rules, parent_state: ParentState, attributes: PayloadAttributes) -> Header:
+    parent = parent_state.header
     if attributes.timestamp <= parent.timestamp:
         raise errors.InvalidAttributes(f"timestamp {attributes.timestamp} is not after the parent's {parent.timestamp}")
-    gas_limit = parent.gas_limit if attributes.gas_limit is None else attributes.gas_limit
-    if not MINIMUM_GAS_LIMIT <= gas_limit < 1 << 63:
+    merged = _parent_is_last_of_work(rules, parent_state) or (parent.number > 0 and parent.difficulty == 0)
+    block_rules = rules.at(parent.number + 1, attributes.timestamp, merged=merged)
+    gas_limit = attributes.gas_limit
+    if gas_limit is None:
+        gas_limit = child_gas_limit(rules, parent, block_rules)
+    if not MINIMUM_GAS_LIMIT <= gas_limit <= MAXIMUM_GAS_LIMIT:
         raise errors.InvalidAttributes(f"gas limit {gas_limit} is out of range")
-    if rules.is_op and attributes.withdrawals:
-        raise errors.InvalidAttributes("an OP chain's block has no validator withdrawals")
+    if attributes.withdrawals and (rules.is_op or not block_rules.has_withdrawals):
+        raise errors.InvalidAttributes(
+            "an OP chain's block has no validator withdrawals"
+            if rules.is_op
+            else f"blocks under {block_rules.fork.name} have no withdrawals"
+        )
     for name, value, length in (
         ("prev_randao", attributes.prev_randao, 32),
         ("suggested_fee_recipient", attributes.suggested_fee_recipient, 20),
@@ -125,6 +160,7 @@ def _template(rules: Rules, parent: Header, attributes: PayloadAttributes) -> He
     ):
         if len(value) != length:
             raise errors.InvalidAttributes(f"{name} has {length} bytes, got {len(value)}")
+    form = block_rules.header_form
     return Header(
         parent_hash=parent.hash,
         uncles_hash=EMPTY_UNCLES_HASH,
@@ -133,21 +169,35 @@ def _template(rules: Rules, parent: Header, attributes: PayloadAttributes) -> He
         transactions_root=EMPTY_ROOT,
         receipts_root=EMPTY_ROOT,
         logs_bloom=bytes(BLOOM_BYTES),
-        difficulty=0,
+        difficulty=0 if block_rules.is_proof_of_stake else difficulty_after(block_rules, parent, attributes.timestamp),
         number=parent.number + 1,
         gas_limit=gas_limit,
         gas_used=0,
         timestamp=attributes.timestamp,
-        extra_data=extra_data_for(rules, attributes),
+        extra_data=_dao_mark(rules, parent.number + 1) or extra_data_for(rules, attributes),
         prev_randao=attributes.prev_randao,
         nonce=bytes(8),
-        base_fee_per_gas=child_base_fee(rules, parent),
-        withdrawals_root=EMPTY_ROOT,
+        base_fee_per_gas=child_base_fee(rules, parent, block_rules),
+        withdrawals_root=EMPTY_ROOT if form >= HeaderForm.SHANGHAI else bytes(32),
         blob_gas_used=0,
-        excess_blob_gas=child_excess_blob_gas(rules, parent),
-        parent_beacon_block_root=attributes.parent_beacon_block_root,
-        requests_hash=EMPTY_REQUESTS_HASH,
+        excess_blob_gas=child_excess_blob_gas(rules, parent, block_rules),
+        parent_beacon_block_root=attributes.parent_beacon_block_root if form >= HeaderForm.CANCUN else bytes(32),
+        requests_hash=EMPTY_REQUESTS_HASH if form >= HeaderForm.PRAGUE else bytes(32),
+        form=form,
     )
+
+
+def _dao_mark(rules: Rules, number: int) -> bytes:
+    start = rules.hardforks.dao_fork_block
+    if start is None or not rules.hardforks.dao_fork_support:
+        return b""
+    return DAO_EXTRA_DATA if start <= number < start + DAO_EXTRA_DATA_BLOCKS else b""
+
+
+def _parent_is_last_of_work(rules: Rules, parent: ParentState) -> bool:
+    """Whether the terminal total difficulty is reached, where that is known."""
+    terminal = rules.hardforks.terminal_total_difficulty
+    return terminal is not None and parent.total_difficulty is not None and parent.total_difficulty() >= terminal
 
 
 def _results(executed: ExecutedBlock) -> dict[str, bytes | int]:
@@ -166,67 +216,66 @@ def _results(executed: ExecutedBlock) -> dict[str, bytes | int]:
 # --- importing ------------------------------------------------------------------------------------------
 
 
-def execute_block(rules: Rules, parent: ParentState, block: Block) -> ExecutedBlock:
+def execute_block(
+    rules: Rules, parent: ParentState, block: Block, machine_wrapper: MachineWrapper | None = None
+) -> ExecutedBlock:
     """Execute a foreign block and compare every header field. Raises the `InvalidBlock` that says which
     rule it breaks; for a header field `HeaderFieldMismatch` with both values."""
-    validate_header(rules, parent.header, block)
-    processor = BlockProcessor(rules, parent.reader, block.header, parent.ancestor_hash)
+    validate_block(rules, parent, block)
+    processor = BlockProcessor(rules, parent.reader, block.header, parent.ancestor_hash, machine_wrapper)
     processor.start()
     for index, transaction in enumerate(block.transactions):
         try:
             processor.apply(transaction)
         except errors.InvalidTransaction as error:
             raise errors.InvalidBlockTransaction(index, transaction.hash, error) from error
-    executed = processor.finish(block.withdrawals)
+    executed = processor.finish(block.withdrawals, block.uncles)
     for field, expected in _results(executed).items():
-        _check(field, getattr(block.header, field), expected)
+        check(field, getattr(block.header, field), expected)
     return executed
 
 
-def validate_header(rules: Rules, parent: Header, block: Block) -> None:
-    """Every header field that does not need execution."""
+def validate_block(rules: Rules, parent: ParentState, block: Block) -> None:
+    """Everything about a block that needs no execution: its header, that its body is the one the header commits to, its
+    uncles and its size. Raises `InvalidBlock`."""
     header = block.header
-    _check("parent_hash", header.parent_hash, parent.hash)
-    _check("number", header.number, parent.number + 1)
-    _check("uncles_hash", header.uncles_hash, EMPTY_UNCLES_HASH)
-    _check("difficulty", header.difficulty, 0)
-    _check("nonce", header.nonce, bytes(8))
-    if header.timestamp <= parent.timestamp:
-        raise errors.HeaderFieldMismatch("timestamp", header.timestamp, f"more than {parent.timestamp}")
-    _check_gas_limit(rules, header.gas_limit, parent.gas_limit)
-    if header.gas_used > header.gas_limit:
-        raise errors.HeaderFieldMismatch("gas_used", header.gas_used, f"at most {header.gas_limit}")
-    _check_extra_data(rules, header.extra_data)
-    _check("base_fee_per_gas", header.base_fee_per_gas, child_base_fee(rules, parent))
-    _check("excess_blob_gas", header.excess_blob_gas, child_excess_blob_gas(rules, parent))
-    _check("transactions_root", header.transactions_root, transactions_root(block.transactions))
-    if rules.is_op:
-        if block.withdrawals:
-            raise errors.InvalidBlock(f"an OP chain's block has no withdrawals, got {len(block.withdrawals)}")
-    else:
-        _check("withdrawals_root", header.withdrawals_root, withdrawals_trie_root(block.withdrawals))
+    block_rules = validate_header(rules, parent.header, header)
+    _check_merge(rules, block_rules, parent, header)
+    check("transactions_root", header.transactions_root, transactions_root(block.transactions))
+    check("uncles_hash", header.uncles_hash, keccak256(encode_uncles(block.uncles)))
+    if block.withdrawals and (rules.is_op or not block_rules.has_withdrawals):
+        where = "an OP chain's block" if rules.is_op else f"a block under {block_rules.fork.name}"
+        raise errors.InvalidBlock(f"{where} has no withdrawals, got {len(block.withdrawals)}")
+    if block_rules.has_withdrawals and not rules.is_op:
+        check("withdrawals_root", header.withdrawals_root, withdrawals_trie_root(block.withdrawals))
+    if block.uncles:
+        if parent.block_by_hash is None:
+            raise errors.InvalidUncle("uncles cannot be judged without the ancestors' blocks")
+        validate_uncles(block, parent.block_by_hash, lambda older, uncle: _validate_uncle_header(rules, older, uncle))
+    limit = block_rules.max_block_rlp_bytes
+    if limit is not None and (size := len(block.encode())) > limit:
+        raise errors.BlockTooLarge(f"block {header.number} has {size} bytes, at most {limit} (EIP-7934)")
 
 
-def _check(field: str, actual: object, expected: object) -> None:
-    if actual != expected:
-        raise errors.HeaderFieldMismatch(field, actual, expected)
+def _validate_uncle_header(rules: Rules, parent: Header, uncle: Header) -> None:
+    validate_header(rules, parent, uncle)
 
 
-def _check_gas_limit(rules: Rules, gas_limit: int, parent_gas_limit: int) -> None:
-    """On an OP chain L1 sets it; elsewhere it moves by less than 1/1024 a block."""
-    if not MINIMUM_GAS_LIMIT <= gas_limit < 1 << 63:
-        raise errors.HeaderFieldMismatch("gas_limit", gas_limit, f"at least {MINIMUM_GAS_LIMIT}")
-    step = parent_gas_limit // GAS_LIMIT_QUOTIENT
-    if not rules.is_op and gas_limit != parent_gas_limit and abs(gas_limit - parent_gas_limit) >= step:
-        raise errors.HeaderFieldMismatch("gas_limit", gas_limit, f"within 1/1024 of {parent_gas_limit}")
-
-
-def _check_extra_data(rules: Rules, extra_data: bytes) -> None:
-    if rules.is_op:
-        denominator, elasticity = decode_fee_parameters(extra_data[1:9])
-        if len(extra_data) != 9 or extra_data[0] != 0 or not denominator or not elasticity:
-            raise errors.HeaderFieldMismatch(
-                "extra_data", extra_data, "9 bytes: 00, denominator and elasticity, neither zero"
-            )
-    elif len(extra_data) > ETHEREUM_EXTRA_DATA_BYTES:
-        raise errors.HeaderFieldMismatch("extra_data", extra_data, f"at most {ETHEREUM_EXTRA_DATA_BYTES} bytes")
+def _check_merge(rules: Rules, block_rules: BlockRules, parent: ParentState, header: Header) -> None:
+    """Where the total difficulty decides about the merge, it happens there, not earlier and not later (EIP-3675)."""
+    terminal = rules.hardforks.terminal_total_difficulty
+    if (
+        terminal is None
+        or parent.total_difficulty is None
+        or rules.hardforks.surely_merged(header.number, header.timestamp)
+        or (parent.header.number > 0 and parent.header.difficulty == 0)
+    ):
+        return
+    reached = parent.total_difficulty() >= terminal
+    if reached != block_rules.is_proof_of_stake:
+        raise errors.HeaderFieldMismatch(
+            "difficulty",
+            header.difficulty,
+            f"{'0' if reached else 'above 0'}: the terminal total difficulty {terminal} is "
+            f"{'reached' if reached else 'not reached'}",
+        )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openledger.genesis.hardforks import BlobParameters
+
 # --- base fee -----------------------------------------------------------------------------------------
 
 ETHEREUM_DENOMINATOR = 8
@@ -53,6 +55,24 @@ def fake_exponential(factor: int, numerator: int, denominator: int) -> int:
 def blob_base_fee(excess_blob_gas: int, update_fraction: int = PRAGUE_BLOB_UPDATE_FRACTION) -> int:
     """Wei per blob gas in a block with this header field (EIP-4844, EIP-7691)."""
     return fake_exponential(1, excess_blob_gas, update_fraction)
+
+
+BLOB_BASE_COST = 2**13
+"""EIP-7918: the gas of execution that a blob's price may not fall below, per blob gas of 2**17."""
+
+
+def next_excess_blob_gas_with_floor(
+    parent_excess_blob_gas: int, parent_blob_gas_used: int, parent_base_fee: int, blobs: BlobParameters
+) -> int:
+    """The excessBlobGas of the block after a parent since Osaka: while blobs cost less than the execution they are
+    worth, it only rises (EIP-7918). `blobs` are the new block's."""
+    target = blobs.target * GAS_PER_BLOB
+    if parent_excess_blob_gas + parent_blob_gas_used < target:
+        return 0
+    price = blob_base_fee(parent_excess_blob_gas, blobs.base_fee_update_fraction)
+    if BLOB_BASE_COST * parent_base_fee > GAS_PER_BLOB * price:
+        return parent_excess_blob_gas + parent_blob_gas_used * (blobs.max - blobs.target) // blobs.max
+    return parent_excess_blob_gas + parent_blob_gas_used - target
 
 
 def next_excess_blob_gas(

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from openledger.evm_ext.block import BLOOM_BYTES, EMPTY_REQUESTS_HASH, EMPTY_UNCLES_HASH, Block, Header
+from openledger.evm_ext.block import (
+    BLOOM_BYTES,
+    EMPTY_REQUESTS_HASH,
+    EMPTY_UNCLES_HASH,
+    Block,
+    Header,
+    HeaderForm,
+    header_form,
+)
 from openledger.evm_ext.encoding import encode_uint
 from openledger.evm_ext.state.account import EMPTY_CODE_HASH, Account, encode_account
-from openledger.evm_ext.state.world import StateChanges
+from openledger.evm_ext.state.changes import StateChanges, StateDiff
 from openledger.evm_ext.trie import EMPTY_ROOT, Trie
 from openledger.genesis import predeploys
 from openledger.genesis.genesis import Genesis, GenesisAccount
@@ -20,6 +28,7 @@ def genesis_block(genesis: Genesis) -> tuple[Block, StateChanges]:
     withdrawals_root = EMPTY_ROOT
     if genesis.rules == "op" and predeploys.L2_TO_L1_MESSAGE_PASSER in accounts:
         withdrawals_root = accounts[predeploys.L2_TO_L1_MESSAGE_PASSER].storage_root
+    form = header_form(genesis.hardfork)
     header = Header(
         parent_hash=bytes(32),
         uncles_hash=EMPTY_UNCLES_HASH,
@@ -28,20 +37,21 @@ def genesis_block(genesis: Genesis) -> tuple[Block, StateChanges]:
         transactions_root=EMPTY_ROOT,
         receipts_root=EMPTY_ROOT,
         logs_bloom=bytes(BLOOM_BYTES),
-        difficulty=0,
+        difficulty=genesis.difficulty,
         number=0,
         gas_limit=genesis.gas_limit,
-        gas_used=0,
+        gas_used=genesis.gas_used,
         timestamp=genesis.timestamp,
         extra_data=genesis.extra_data,
         prev_randao=genesis.prev_randao,
-        nonce=bytes(8),
-        base_fee_per_gas=genesis.base_fee_per_gas,
-        withdrawals_root=withdrawals_root,
-        blob_gas_used=0,
-        excess_blob_gas=0,
-        parent_beacon_block_root=genesis.parent_beacon_block_root,
-        requests_hash=EMPTY_REQUESTS_HASH,
+        nonce=genesis.nonce,
+        base_fee_per_gas=genesis.base_fee_per_gas if form >= HeaderForm.LONDON else 0,
+        withdrawals_root=withdrawals_root if form >= HeaderForm.SHANGHAI else bytes(32),
+        blob_gas_used=genesis.blob_gas_used if form >= HeaderForm.CANCUN else 0,
+        excess_blob_gas=genesis.excess_blob_gas if form >= HeaderForm.CANCUN else 0,
+        parent_beacon_block_root=genesis.parent_beacon_block_root if form >= HeaderForm.CANCUN else bytes(32),
+        requests_hash=EMPTY_REQUESTS_HASH if form >= HeaderForm.PRAGUE else bytes(32),
+        form=form,
     )
     return Block(header, ()), changes
 
@@ -51,16 +61,24 @@ def state_of_alloc(alloc: Mapping[bytes, GenesisAccount]) -> tuple[StateChanges,
     nodes: dict[bytes, bytes] = {}
     codes: dict[bytes, bytes] = {}
     accounts: dict[bytes, Account] = {}
+    flat: dict[bytes, bytes] = {}
+    slots: dict[bytes, dict[bytes, bytes]] = {}
     trie = Trie(nodes.get, EMPTY_ROOT)
     for address, entry in sorted(alloc.items()):
-        storage = Trie(nodes.get, EMPTY_ROOT)
-        for slot, value in entry.storage.items():
-            if value:
-                storage.set(keccak256(slot.to_bytes(32, "big")), encode_uint(value))
+        key = keccak256(address)
+        storage = Trie(nodes.get, EMPTY_ROOT, owner=key)
+        words = {
+            keccak256(slot.to_bytes(32, "big")): encode_uint(value) for slot, value in entry.storage.items() if value
+        }
+        for slot_key, word in words.items():
+            storage.set(slot_key, word)
+        if words:
+            slots[key] = words
         code_hash = EMPTY_CODE_HASH
         if entry.code:
             code_hash = keccak256(entry.code)
             codes[code_hash] = entry.code
         account = accounts[address] = Account(entry.nonce, entry.balance, storage.commit(nodes), code_hash)
-        trie.set(keccak256(address), encode_account(account))
-    return StateChanges(trie.commit(nodes), nodes, codes), accounts
+        flat[key] = encode_account(account)
+        trie.set(key, flat[key])
+    return StateChanges(trie.commit(nodes), nodes, codes, StateDiff(flat, slots, tuple(nodes))), accounts

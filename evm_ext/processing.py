@@ -1,40 +1,41 @@
 """One block, executed from its parent's state: what comes before the transactions, they, what comes after.
 
 Building and importing both go through `BlockProcessor`, so they cannot disagree.
-Sources: EIP-2935, 4788, 4895, 6110, 7002, 7251, 7685; OP-Stack specification, exec-engine (Isthmus).
+Sources: execution-specs (block processing of every fork), EIP-658, 779, 2935, 4788, 4895, 7685; OP-Stack specification,
+exec-engine (Isthmus).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from openledger.evm_ext import errors
-from openledger.evm_ext.block import Header, withdrawals_trie_root
-from openledger.evm_ext.fees import (
-    GAS_PER_BLOB,
-    PRAGUE_MAX_BLOB_GAS,
-    L1FeeParameters,
-    l1_gas_used,
-    next_base_fee,
-    next_excess_blob_gas,
-)
+from openledger.evm_ext.block import EMPTY_REQUESTS_HASH, Header, withdrawals_trie_root
+from openledger.evm_ext.dao_fork import move_dao_balances
+from openledger.evm_ext.fees import GAS_PER_BLOB, L1FeeParameters, l1_gas_used
+from openledger.evm_ext.header_rules import child_base_fee, child_excess_blob_gas, decode_fee_parameters
 from openledger.evm_ext.payload import Withdrawal
-from openledger.evm_ext.receipts import DEPOSIT_RECEIPT_VERSION, Log, Receipt
+from openledger.evm_ext.proof_of_work import rewards
+from openledger.evm_ext.receipts import DEPOSIT_RECEIPT_VERSION, Receipt
+from openledger.evm_ext.requests import collect_requests, requests_hash
 from openledger.evm_ext.state.changes import StateChanges
 from openledger.evm_ext.state.reader import StateReader
 from openledger.evm_ext.state.world import WorldState
 from openledger.evm_ext.transactions import BLOB, Transaction
-from openledger.evm_ext.vm.computation import Computation, EthereumComputation, op_computation
+from openledger.evm_ext.vm.computation import Computation
+from openledger.evm_ext.vm.entry import system_call
 from openledger.evm_ext.vm.environment import BlockEnvironment
-from openledger.evm_ext.vm.executor import Executor, system_call
-from openledger.evm_ext.vm.rules import Rules
+from openledger.evm_ext.vm.executor import Executor
+from openledger.evm_ext.vm.machines import machine
+from openledger.evm_ext.vm.rules import BlockRules, Rules
 from openledger.genesis import predeploys
 
-DEPOSIT_CONTRACT = bytes.fromhex("00000000219ab540356cbb839cbe05303d7705fa")
-DEPOSIT_EVENT_TOPIC = bytes.fromhex("649bbc62d0e31342afea4e5cd82d4049e7e1ee912fc0889aa790803be39038c5")
 GWEI = 10**9
+_NO_HASH = bytes(32)
+
+MachineWrapper = Callable[[type[Computation]], type[Computation]]
+"""From a fork's machine to one that also tells or records what it does."""
 
 
 @dataclass(frozen=True)
@@ -53,52 +54,28 @@ class ExecutedBlock:
     """Entries of the index of addresses and internal operations, stored in the block's own batch."""
 
 
-def computation_class(rules: Rules, timestamp: int) -> type[Computation]:
-    """The virtual machine of a block with this timestamp."""
-    return op_computation(rules.forks, timestamp) if rules.is_op else EthereumComputation
-
-
-def child_base_fee(rules: Rules, parent: Header) -> int:
-    """The base fee of a block on `parent`: since Holocene by the parameters in the parent's extraData."""
-    denominator, elasticity = rules.denominator, rules.elasticity
-    if rules.is_op:
-        denominator, elasticity = decode_fee_parameters(parent.extra_data[1:9])
-    return next_base_fee(parent.base_fee_per_gas, parent.gas_used, parent.gas_limit, denominator, elasticity)
-
-
-def child_excess_blob_gas(rules: Rules, parent: Header) -> int:
-    """The excessBlobGas of a block on `parent`; always 0 on an OP chain."""
-    return 0 if rules.is_op else next_excess_blob_gas(parent.excess_blob_gas, parent.blob_gas_used)
-
-
-def decode_fee_parameters(encoded: bytes) -> tuple[int, int]:
-    """(denominator, elasticity) of the eight bytes in eip1559Params and extraData (Holocene)."""
-    return int.from_bytes(encoded[:4], "big"), int.from_bytes(encoded[4:8], "big")
-
-
 class BlockProcessor:
     """Executes one block step by step: `start`, `apply` per transaction, `finish`."""
 
     def __init__(
-        self, rules: Rules, reader: StateReader, header: Header, ancestor_hash: Callable[[int], bytes]
+        self,
+        rules: Rules,
+        reader: StateReader,
+        header: Header,
+        ancestor_hash: Callable[[int], bytes],
+        machine_wrapper: MachineWrapper | None = None,
     ) -> None:
-        """`header` gives what is known before execution: number, time, fee recipient, gas limit, base fee,
+        """`header` gives what is known before execution: number, time, fee recipient, gas limit, base fee, difficulty,
         randomness, beacon root, parent. `ancestor_hash` serves BLOCKHASH."""
         self.header = header
         self.rules = rules
-        self.environment = BlockEnvironment(
-            chain_id=rules.chain_id,
-            coinbase=header.fee_recipient,
-            timestamp=header.timestamp,
-            block_number=header.number,
-            mix_hash=header.prev_randao,
-            gas_limit=header.gas_limit,
-            base_fee_per_gas=header.base_fee_per_gas,
-            excess_blob_gas=header.excess_blob_gas,
-            ancestor_hash=ancestor_hash,
-        )
-        self.state = WorldState(reader, self.environment, computation_class(rules, header.timestamp))
-        self.executor = Executor(self.state, self.environment, rules)
+        self.block_rules: BlockRules = rules.of(header)
+        self.environment = BlockEnvironment.of(header, self.block_rules, ancestor_hash)
+        computation = machine(self.block_rules)
+        if machine_wrapper is not None:
+            computation = machine_wrapper(computation)
+        self.state = WorldState(reader, self.environment, computation)
+        self.executor = Executor(self.state, self.environment)
         self.gas_used = 0
         self.blob_gas_used = 0
         self.receipts: list[Receipt] = []
@@ -108,30 +85,42 @@ class BlockProcessor:
         return self.header.gas_limit - self.gas_used
 
     def start(self) -> None:
-        """System calls at the top of the block: beacon root (EIP-4788), parent hash (EIP-2935)."""
-        system_call(self.state, predeploys.BEACON_ROOTS, self.header.parent_beacon_block_root)
-        system_call(self.state, predeploys.HISTORY_STORAGE, self.header.parent_hash)
+        """What comes before the transactions: the DAO's balances (EIP-779), and system calls with the beacon root
+        (EIP-4788) and the parent's hash (EIP-2935)."""
+        rules, header = self.block_rules, self.header
+        schedule = self.rules.hardforks
+        if schedule.dao_fork_support and header.number == schedule.dao_fork_block:
+            move_dao_balances(self.state)
+        if rules.has_beacon_root:
+            system_call(self.state, predeploys.BEACON_ROOTS, header.parent_beacon_block_root)
+        if rules.stores_parent_hash:
+            system_call(self.state, predeploys.HISTORY_STORAGE, header.parent_hash)
 
     def apply(self, transaction: Transaction) -> Receipt:
         """Execute the next transaction. Raises `InvalidTransaction` and changes nothing if it may not be
         here."""
+        rules = self.block_rules
         blob_gas = len(transaction.blob_versioned_hashes) * GAS_PER_BLOB
-        if self.blob_gas_used + blob_gas > PRAGUE_MAX_BLOB_GAS:
+        if (
+            blob_gas
+            and self.blob_gas_used + blob_gas > rules.max_blob_gas
+            and transaction.type in rules.transaction_types
+        ):
             raise errors.GasLimitReached(
                 f"blob gas limit reached: the transaction uses {blob_gas}, "
-                f"{PRAGUE_MAX_BLOB_GAS - self.blob_gas_used} are left in the block"
+                f"{rules.max_blob_gas - self.blob_gas_used} are left in the block"
             )
         outcome = self.executor.execute(transaction, self.gas_left)
         self.gas_used += outcome.gas_used
         self.blob_gas_used += blob_gas
         is_deposit = transaction.deposit is not None
         parameters: L1FeeParameters | None = None
-        if self.rules.is_op and not is_deposit:
+        if rules.is_op and not is_deposit:
             parameters = self.executor.l1_fee_parameters
         is_blob = transaction.type == BLOB
         receipt = Receipt(
             type=transaction.type,
-            status=int(outcome.success),
+            status=1 if rules.receipts_have_state_root else int(outcome.success),
             cumulative_gas_used=self.gas_used,
             logs=outcome.logs,
             deposit_nonce=outcome.deposit_nonce,
@@ -150,67 +139,49 @@ class BlockProcessor:
             operator_fee_constant=parameters.operator_fee_constant if parameters else None,
             blob_gas_used=blob_gas if is_blob else None,
             blob_gas_price=self.environment.blob_base_fee if is_blob else None,
+            state_root=self.state.intermediate_root() if rules.receipts_have_state_root else b"",
         )
         self.receipts.append(receipt)
         return receipt
 
-    def finish(self, withdrawals: tuple[Withdrawal, ...] = ()) -> ExecutedBlock:
-        """What follows the transactions, and the state root. Call once."""
+    def finish(self, withdrawals: tuple[Withdrawal, ...] = (), uncles: tuple[Header, ...] = ()) -> ExecutedBlock:
+        """What follows the transactions: rewards, withdrawals, requests, and the state root. Call once."""
+        rules, state = self.block_rules, self.state
+        for address, reward in rewards(rules, self.header, uncles):
+            state.delta_balance(address, reward)
         for withdrawal in withdrawals:
-            self.state.delta_balance(withdrawal.address, withdrawal.amount * GWEI)
-        self.state.end_transaction()
-        requests = () if self.rules.is_op else self._requests()
-        changes = self.state.compute_changes()
-        if self.rules.is_op:
-            withdrawals_root = self.state.storage_root(predeploys.L2_TO_L1_MESSAGE_PASSER)
-        else:
+            state.delta_balance(withdrawal.address, withdrawal.amount * GWEI)
+        state.end_transaction()
+        requests: tuple[bytes, ...] = ()
+        if rules.has_requests:
+            requests = collect_requests(state, self.receipts, rules.deposit_contract)
+        changes = state.compute_changes()
+        withdrawals_root = _NO_HASH
+        if rules.is_op:
+            withdrawals_root = state.storage_root(predeploys.L2_TO_L1_MESSAGE_PASSER)
+        elif rules.has_withdrawals:
             withdrawals_root = withdrawals_trie_root(withdrawals)
+        committed = _NO_HASH
+        if rules.has_requests:
+            committed = requests_hash(requests)
+        elif rules.is_op:
+            committed = EMPTY_REQUESTS_HASH
         return ExecutedBlock(
             gas_used=self.gas_used,
             blob_gas_used=self.blob_gas_used,
             receipts=tuple(self.receipts),
             withdrawals_root=withdrawals_root,
-            requests_hash=requests_hash(requests),
+            requests_hash=committed,
             changes=changes,
             requests=requests,
         )
 
-    def _requests(self) -> tuple[bytes, ...]:
-        """Deposits (EIP-6110), withdrawal (7002) and consolidation (7251) requests, those that there are."""
-        requests = [b"\x00" + self._deposit_requests()]
-        for kind, contract in (
-            (b"\x01", predeploys.WITHDRAWAL_REQUESTS),
-            (b"\x02", predeploys.CONSOLIDATION_REQUESTS),
-        ):
-            computation = system_call(self.state, contract, b"")
-            if computation is None:
-                raise errors.SystemContractFailed(
-                    f"no code at system contract 0x{contract.hex()}: add it to the genesis alloc"
-                )
-            if computation.is_error:
-                raise errors.SystemContractFailed(f"system contract 0x{contract.hex()} failed: {computation.error}")
-            requests.append(kind + bytes(computation.output))
-        return tuple(request for request in requests if len(request) > 1)
 
-    def _deposit_requests(self) -> bytes:
-        return b"".join(
-            _deposit_request(log)
-            for receipt in self.receipts
-            for log in receipt.logs
-            if log.address == DEPOSIT_CONTRACT and log.topics[:1] == (DEPOSIT_EVENT_TOPIC,)
-        )
-
-
-def requests_hash(requests: tuple[bytes, ...]) -> bytes:
-    """The commitment to requests in a header (EIP-7685)."""
-    return hashlib.sha256(b"".join(hashlib.sha256(request).digest() for request in requests)).digest()
-
-
-def _deposit_request(log: Log) -> bytes:
-    """The 192 bytes of a deposit event (EIP-6110). Raises `SystemContractFailed` for another layout."""
-    layout = ((160, 48), (256, 32), (320, 8), (384, 96), (512, 8))
-    words = [int.from_bytes(log.data[start : start + 32], "big") for start in range(0, 160, 32)]
-    sizes = [int.from_bytes(log.data[offset : offset + 32], "big") for offset, _ in layout]
-    if len(log.data) != 576 or words != [offset for offset, _ in layout] or sizes != [size for _, size in layout]:
-        raise errors.SystemContractFailed(f"a deposit event has an unknown layout: 0x{log.data.hex()}")
-    return b"".join(log.data[offset + 32 : offset + 32 + size] for offset, size in layout)
+__all__ = [
+    "BlockProcessor",
+    "ExecutedBlock",
+    "MachineWrapper",
+    "child_base_fee",
+    "child_excess_blob_gas",
+    "decode_fee_parameters",
+]

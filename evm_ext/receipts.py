@@ -35,7 +35,8 @@ class Log:
 class Receipt:
     """What a transaction did.
 
-    The first fields are consensus. `deposit_nonce` and `deposit_version` are set for type 0x7E only.
+    The first fields are consensus. Before Byzantium `state_root`, the state after the transaction, takes the place of
+    `status`, which is then 1 and says nothing (EIP-658). `deposit_nonce` and `deposit_version` are set for type 0x7E only.
     The fields from `gas_used` on are derived (not in the receipts root) and stored beside: the gas of this
     transaction alone, wei paid per gas, the created contract, the L1 fee and its ingredients (OP chains).
     """
@@ -60,6 +61,7 @@ class Receipt:
     operator_fee_constant: int | None = None
     blob_gas_used: int | None = None
     blob_gas_price: int | None = None
+    state_root: bytes = b""
 
     @cached_property
     def bloom(self) -> bytes:
@@ -73,7 +75,7 @@ class Receipt:
     @cached_property
     def _encoded(self) -> bytes:
         fields = [
-            encode_uint(self.status),
+            encode_bytes(self.state_root) if self.state_root else encode_uint(self.status),
             encode_uint(self.cumulative_gas_used),
             encode_bytes(self.bloom),
             encode_sequence(_encode_log(log) for log in self.logs),
@@ -183,9 +185,11 @@ def _decode_consensus(raw: bytes) -> Receipt:
     fields = encoding.decode_list(body)
     if not (len(fields) == 4 or (kind == _DEPOSIT_TYPE and len(fields) in (5, 6))):
         raise encoding.InvalidRLP(f"a type {kind} receipt cannot have {len(fields)} fields")
-    status = encoding.to_uint(fields[0])
+    outcome = encoding.to_bytes(fields[0])
+    state_root = outcome if len(outcome) == 32 else b""
+    status = 1 if state_root else encoding.to_uint(outcome)
     if status > 1:
-        raise encoding.InvalidRLP(f"status must be 0 or 1, got {status}")
+        raise encoding.InvalidRLP(f"status must be 0 or 1 or a state root of 32 bytes, got 0x{outcome.hex()}")
     receipt = Receipt(
         type=kind,
         status=status,
@@ -193,6 +197,7 @@ def _decode_consensus(raw: bytes) -> Receipt:
         logs=tuple(_decode_log(item) for item in encoding.to_list(fields[3])),
         deposit_nonce=encoding.to_uint(fields[4], 8) if len(fields) > 4 else None,
         deposit_version=encoding.to_uint(fields[5], 8) if len(fields) > 5 else None,
+        state_root=state_root,
     )
     if encoding.to_bytes(fields[2], BLOOM_BYTES) != receipt.bloom:
         raise encoding.InvalidRLP("the bloom does not fit the logs")
@@ -233,5 +238,6 @@ def _decode_stored_receipt(item: Item) -> Receipt:
         logs=receipt.logs,
         deposit_nonce=receipt.deposit_nonce,
         deposit_version=receipt.deposit_version,
+        state_root=receipt.state_root,
         **values,  # type: ignore[arg-type]
     )

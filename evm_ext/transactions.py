@@ -158,10 +158,11 @@ class Transaction:
     def sender(self) -> bytes:
         """Who signed (or, for a deposit, who L1 says). Recovered on first use, then kept.
 
-        Raises `InvalidSignature`. The recovery releases the GIL."""
+        Raises `InvalidSignature`; of a high s only for transactions that name their chain, since without one they may be
+        older than EIP-2 (`vm.validity` knows). The recovery releases the GIL."""
         if self.deposit is not None:
             return self.deposit.sender
-        if self.s > SECP256K1_HALF_N:
+        if self.s > SECP256K1_HALF_N and self.chain_id is not None:
             raise InvalidSignature(f"invalid sender: signature s is above half the curve order (EIP-2): {self.s:#x}")
         if not 0 < self.r < SECP256K1_N or self.s == 0:
             raise InvalidSignature("invalid sender: signature r or s out of range")

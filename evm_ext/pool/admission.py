@@ -8,10 +8,10 @@ from openledger.evm_ext.pool.limits import PoolLimits
 from openledger.evm_ext.state.view import StateView
 from openledger.evm_ext.transactions import BLOB, DEPOSIT, Transaction
 from openledger.evm_ext.vm.executor import is_delegation, validate_form
-from openledger.evm_ext.vm.rules import Rules
+from openledger.evm_ext.vm.rules import BlockRules
 
 
-def validate_alone(transaction: Transaction, rules: Rules, gas_limit: int, limits: PoolLimits) -> None:
+def validate_alone(transaction: Transaction, rules: BlockRules, gas_limit: int, limits: PoolLimits) -> None:
     """Everything that can be said without the state, the signatures included, whose recovery releases the GIL.
 
     `rules` are those of the next block, `gas_limit` is the newest block's.

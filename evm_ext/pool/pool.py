@@ -270,7 +270,7 @@ class TransactionPool:
 
     def _follow_head(self) -> None:
         head = self._chain.head()
-        self._rules = self._chain.rules
+        self._rules = self._chain.rules.after(head)
         self._gas_limit = head.gas_limit
         self._state: StateView = self._chain.state(head.hash)
         self._next_base_fee = self._chain.next_base_fee(head.hash)

@@ -16,7 +16,9 @@ from openledger.evm_ext.state.reader import StateReader
 from openledger.evm_ext.trie import EMPTY_ROOT
 from openledger.genesis.hashing import keccak256
 
-_ACCOUNT, _SLOT, _STORAGE, _TRANSIENT, _WARM = range(5)
+_ACCOUNT, _SLOT, _STORAGE, _TRANSIENT, _WARM, _TOUCH = range(6)
+
+_RIPEMD160 = (3).to_bytes(20, "big")
 
 
 class WorldState:
@@ -34,10 +36,17 @@ class WorldState:
         self._dirty: set[bytes] = set()
         self._dirty_slots: dict[bytes, set[int]] = {}
         self._journal: list[tuple[Any, ...]] = []
-        self._touched: set[bytes] = set()
+        self._clears_empty_accounts = environment.rules.clears_empty_accounts
+        self._ripemd_touched = False
         self._wiped: set[bytes] = set()
         self._original: dict[tuple[bytes, int], int] = {}
         self._transient: dict[tuple[bytes, int], bytes] = {}
+        self.enter_block(environment, computation_class)
+        self.deadline: float | None = None
+        """Monotonic time after which a computation stops with `CallTimeout`; None in blocks."""
+
+    def enter_block(self, environment: Any, computation_class: Any) -> None:
+        """What runs next belongs to another block: its environment and its machine. Between transactions only."""
         self._precompiles = frozenset(computation_class.get_precompiles())
         self._warm: set[Any] = set(self._precompiles)
         self.computation_class = computation_class
@@ -49,10 +58,8 @@ class WorldState:
         self.gas_limit = environment.gas_limit
         self.base_fee = environment.base_fee_per_gas
         self.blob_base_fee = environment.blob_base_fee
-        self.difficulty = 0
+        self.difficulty = environment.difficulty
         self.get_ancestor_hash = environment.get_ancestor_hash
-        self.deadline: float | None = None
-        """Monotonic time after which a computation stops with `CallTimeout`; None in blocks."""
 
     # --- accounts -----------------------------------------------------------------------------------
 
@@ -66,7 +73,6 @@ class WorldState:
     def _set_account(self, address: bytes, old: Account | None, new: Account | None) -> None:
         self._journal.append((_ACCOUNT, address, old))
         self._accounts[address] = new
-        self._touched.add(address)
 
     def get_balance(self, address: bytes) -> int:
         account = self._account(address)
@@ -133,7 +139,7 @@ class WorldState:
         if old is None:
             self._set_account(address, None, EMPTY_ACCOUNT)
         elif old.is_empty:
-            self._touched.add(address)
+            self._journal.append((_TOUCH, address))
 
     def delete_account(self, address: bytes) -> None:
         old = self._account(address)
@@ -216,6 +222,23 @@ class WorldState:
             self._journal.append((_WARM, key))
             self._warm.add(key)
 
+    def warm_address(self, address: bytes) -> bool:
+        """Mark it warm; whether it was cold."""
+        if address in self._warm:
+            return False
+        self._journal.append((_WARM, address))
+        self._warm.add(address)
+        return True
+
+    def warm_slot(self, address: bytes, slot: int) -> bool:
+        """Mark it warm; whether it was cold."""
+        key = (address, slot)
+        if key in self._warm:
+            return False
+        self._journal.append((_WARM, key))
+        self._warm.add(key)
+        return True
+
     def snapshot(self) -> int:
         """A point to revert to, valid until the transaction ends."""
         return len(self._journal)
@@ -231,32 +254,60 @@ class WorldState:
             kind = entry[0]
             if kind == _ACCOUNT:
                 self._accounts[entry[1]] = entry[2]
+                if entry[1] == _RIPEMD160:
+                    self._ripemd_touched = True
             elif kind == _SLOT:
                 self._storage[entry[1]][entry[2]] = entry[3]
             elif kind == _WARM:
                 self._warm.discard(entry[1])
             elif kind == _TRANSIENT:
                 self._transient[entry[1]] = entry[2]
-            else:
+            elif kind == _STORAGE:
                 self._storage[entry[1]] = entry[2]
+            elif entry[1] == _RIPEMD160:
+                self._ripemd_touched = True
 
-    def end_transaction(self) -> None:
-        """Make the transaction's changes final: empty touched accounts go (EIP-161), warm addresses,
-        transient storage and the undo log are cleared."""
-        for address in self._touched:
-            account = self._accounts[address]
-            if account is not None and account.is_empty:
-                if account[2] != EMPTY_ROOT:
-                    self._wiped.add(address)
-                self._accounts[address] = None
-                self._storage.pop(address, None)
-        self._dirty |= self._touched
-        self._touched.clear()
+    def end_transaction(self, *, keep_empty: bool = False) -> None:
+        """Make the transaction's changes final: empty touched accounts go (EIP-161) unless they are kept, warm
+        addresses, transient storage and the undo log are cleared."""
+        touched = {entry[1] for entry in self._journal if entry[0] == _ACCOUNT or entry[0] == _TOUCH}
+        if self._clears_empty_accounts and not keep_empty:
+            if self._ripemd_touched:
+                # One touch outlives the failure of the call that made it: so it happened in Ethereum's history.
+                touched.add(_RIPEMD160)
+                self._ripemd_touched = False
+            for address in touched:
+                account = self._account(address)
+                if account is not None and account.is_empty:
+                    if account[2] != EMPTY_ROOT:
+                        self._wiped.add(address)
+                    self._accounts[address] = None
+                    self._storage.pop(address, None)
+        self._dirty |= touched
         self._journal.clear()
         self._original.clear()
         if self._transient:
             self._transient.clear()
         self._warm = set(self._precompiles)
+
+    def intermediate_root(self) -> bytes:
+        """The root of the state as it is between two transactions, which receipts before Byzantium hold.
+
+        Costs as much as the whole block so far."""
+        accounts = dict(self._accounts)
+        root = self.compute_changes().root
+        self._accounts = accounts
+        return root
+
+    def intermediate_storage_root(self, address: bytes) -> bytes:
+        """The root of one account's storage as it is between two transactions."""
+        if not self._dirty_slots.get(address):
+            return self.storage_root(address)
+        accounts = dict(self._accounts)
+        self.compute_changes()
+        root = self.storage_root(address)
+        self._accounts = accounts
+        return root
 
     # --- after the last transaction -------------------------------------------------------------------
 

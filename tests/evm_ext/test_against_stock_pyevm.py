@@ -8,10 +8,11 @@ import pytest
 
 from openledger.evm_ext import Withdrawal
 from openledger.evm_ext.errors import SystemContractFailed
-from openledger.evm_ext.processing import DEPOSIT_CONTRACT, DEPOSIT_EVENT_TOPIC
+from openledger.evm_ext.requests import DEPOSIT_EVENT_TOPIC
 from openledger.evm_ext.transactions import sign_authorization
 from openledger.genesis import predeploys
 from openledger.genesis.genesis import GenesisAccount
+from openledger.genesis.hardforks import MAINNET_DEPOSIT_CONTRACT
 from openledger.genesis.hashing import keccak256
 
 # Bytecode whose working is in its name; assembled by hand.
@@ -236,7 +237,7 @@ def test_deposit_requests(tools, open_chain):
     """A deposit event of the beacon deposit contract ends in the requests hash (EIP-6110)."""
     # Stands in for the deposit contract: logs its calldata with the event's topic.
     code = bytes.fromhex(f"365f5f377f{DEPOSIT_EVENT_TOPIC.hex()}365fa100")
-    genesis = tools.ethereum_genesis({DEPOSIT_CONTRACT: GenesisAccount(nonce=1, code=code)})
+    genesis = tools.ethereum_genesis({MAINNET_DEPOSIT_CONTRACT: GenesisAccount(nonce=1, code=code)})
     ours, stock = open_chain(genesis), tools.StockChain(genesis)
     fields = (b"\x01" * 48, b"\x02" * 32, b"\x03" * 8, b"\x04" * 96, b"\x05" * 8)
     heads, tails, offset = b"", b"", 160
@@ -245,11 +246,11 @@ def test_deposit_requests(tools, open_chain):
         heads += offset.to_bytes(32, "big")
         tails += len(field).to_bytes(32, "big") + padded
         offset += 32 + len(padded)
-    block = tools.extend(ours, (tools.signed(0, 1337, 0, DEPOSIT_CONTRACT, data=heads + tails),))
+    block = tools.extend(ours, (tools.signed(0, 1337, 0, MAINNET_DEPOSIT_CONTRACT, data=heads + tails),))
     stock.import_block(block)
     assert stock.head_hash == block.hash
     parent = ours.head()
-    broken = tools.signed(0, 1337, 1, DEPOSIT_CONTRACT, data=heads + tails + b"\x00")
+    broken = tools.signed(0, 1337, 1, MAINNET_DEPOSIT_CONTRACT, data=heads + tails + b"\x00")
     with pytest.raises(SystemContractFailed):
         ours.build(parent.hash, tools.attributes(parent, (broken.raw,)))
 

@@ -301,12 +301,15 @@ def test_p256_verify_says_one_for_a_signature_and_nothing_for_anything_else(tool
         assert result.output == b""
 
 
-def test_precompiles_of_ours_are_there_from_their_fork_on(tools, open_chain):
-    from openledger.evm_ext.vm.computation import op_computation
+def test_precompiles_of_ours_are_there_from_their_fork_on(tools):
+    from openledger.evm_ext.vm.machines import machine
+    from openledger.evm_ext.vm.rules import Rules
     from openledger.genesis.parameters import ForkSchedule
 
-    early = op_computation(ForkSchedule(credit=100, spans=None, scores=100), 99).get_precompiles()
-    late = op_computation(ForkSchedule(credit=100, spans=None, scores=100), 100).get_precompiles()
+    genesis = tools.op_genesis(forks=ForkSchedule(credit=100, spans=None, scores=100))
+    rules = Rules.from_genesis(genesis)
+    early = machine(rules.at(1, 99)).get_precompiles()
+    late = machine(rules.at(1, 100)).get_precompiles()
     assert predeploys.CREDIT not in early
     assert predeploys.CREDIT in late
     assert predeploys.SCORES in late
