@@ -84,6 +84,9 @@ class Config(BaseSettings):
     log_format: Literal["console", "json"] = "console"
 
     l1_rpc_url: str = Field("", description="JSON-RPC of the L1; empty means the embedded one")
+    l1_beacon_urls: tuple[str, ...] = Field(
+        (), description="beacon nodes of the L1, asked in turn for batcher data in EIP-4844 blobs"
+    )
     da_url: str = Field("", description="EigenDA proxy; empty means the embedded server")
     sequencer_rpc_url: str = Field("", description="where a node that is not the sequencer sends transactions on")
     peers: tuple[str, ...] = Field((), description="multiaddresses of peers to dial")

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 import trio
@@ -46,6 +45,7 @@ from openledger.rollup.da.client import DAClient, open_da_client
 from openledger.rollup.da.worker import open_blob_worker
 from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
+from openledger.rollup.l1.beacon import BeaconClient
 from openledger.rollup.l1.client import L1Client
 from openledger.rollup.sequencer import BlockCallback, Sequencer
 
@@ -133,7 +133,10 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
         da = await stack.enter_async_context(open_da_client(endpoints.da, worker=worker))
 
         engine = Engine(chain, rollup_config)
-        driver = Driver(engine, l1, da)
+        beacon = None
+        if config.l1_beacon_urls:
+            beacon = await stack.enter_async_context(BeaconClient(config.l1_beacon_urls))
+        driver = Driver(engine, l1, da, blobs=beacon)
         p2p = P2PService(
             P2PConfig(
                 chain_id=chain.chain_id,

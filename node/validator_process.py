@@ -60,6 +60,8 @@ def command(config: Config, peers: list[str]) -> list[str]:
     line = [sys.executable, "-P", "-m", "openledger.node.cli.main", "node"]
     for flag, value in flags.items():
         line += [flag, value]
+    for url in config.l1_beacon_urls:
+        line += ["--l1-beacon-url", url]
     line.append("--serving" if config.serving else "--no-serving")
     for peer in peers:
         line += ["--peer", peer]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from openledger.rollup.da.worker import open_blob_worker
 from openledger.rollup.derivation.pipeline import Progress
 from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
+from openledger.rollup.l1.beacon import BeaconClient
 from openledger.rollup.l1.client import L1Client
 from openledger.rollup.l1.source import L1Error
 
@@ -39,6 +40,7 @@ async def verify_blocks(
     network: Network,
     *,
     l1_rpc_url: str,
+    l1_beacon_urls: Sequence[str],
     da_url: str,
     rpc_url: str,
     first: int,
@@ -62,11 +64,12 @@ async def verify_blocks(
     try:
         async with (
             L1Client(l1_rpc_url) as l1,
+            BeaconClient(l1_beacon_urls) as beacon,
             open_blob_worker(development=network.preset.development) as worker,
             open_da_client(da_url, worker=worker) as da,
             RpcClient(rpc_url) as rpc,
         ):
-            driver = Driver(Engine(chain, config), l1, da)
+            driver = Driver(Engine(chain, config), l1, da, blobs=beacon if l1_beacon_urls else None)
             try:
                 while last is None or chain.head("safe").number < last:
                     progress = await driver.step()

@@ -21,6 +21,7 @@ from openledger.rollup.derivation.l1_retrieval import DASource
 from openledger.rollup.derivation.pipeline import DerivationPipeline, DerivedAttributes, Progress
 from openledger.rollup.engine import Engine
 from openledger.rollup.finality import FinalityTracker
+from openledger.rollup.l1.beacon import BlobSource, NoBeacon
 from openledger.rollup.l1.source import L1Error, L1Source
 from openledger.rollup.sync_start import find_sync_start
 from openledger.rollup.sync_status import SyncStatus
@@ -47,6 +48,7 @@ class Driver:
         l1: L1Source,
         da: DASource,
         *,
+        blobs: BlobSource | None = None,
         poll_interval_s: float = 1.0,
         max_backoff_s: float = 8.0,
         clock: Clock | None = None,
@@ -59,6 +61,7 @@ class Driver:
         """Set once derivation has first reached the tip of L1."""
         self._l1 = l1
         self._da = da
+        self._blobs = blobs or NoBeacon()
         self._poll_interval_s = poll_interval_s
         self._max_backoff_s = max_backoff_s
         self._clock = clock or WallClock()
@@ -158,6 +161,7 @@ class Driver:
             start.system_config,
             self.engine.system_config,
             self.engine.ref_by_number,
+            self._blobs,
         )
 
     async def _apply(self, pipeline: DerivationPipeline, derived: DerivedAttributes) -> None:

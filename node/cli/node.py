@@ -15,6 +15,9 @@ def node(
     data_dir: DataDir = None,
     network_file: NetworkFile = None,
     l1_rpc_url: Annotated[str | None, typer.Option(help="JSON-RPC of the L1.")] = None,
+    l1_beacon_url: Annotated[
+        list[str] | None, typer.Option(help="Beacon node of the L1, for batcher data in blobs; several may be given.")
+    ] = None,
     da_url: Annotated[str | None, typer.Option(help="EigenDA proxy.")] = None,
     sequencer_rpc_url: Annotated[str | None, typer.Option(help="Where to send transactions on to.")] = None,
     peer: Annotated[list[str] | None, typer.Option(help="Multiaddress of a peer; may be given several times.")] = None,
@@ -45,6 +48,7 @@ def node(
         data_dir=data_dir,
         network_file=network_file,
         l1_rpc_url=l1_rpc_url,
+        l1_beacon_urls=tuple(l1_beacon_url) if l1_beacon_url else None,
         da_url=da_url,
         sequencer_rpc_url=sequencer_rpc_url,
         peers=tuple(peer) if peer else None,

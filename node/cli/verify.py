@@ -98,6 +98,9 @@ def blocks(
     last: Annotated[int | None, typer.Argument(min=0, help="Last L2 block; left out: the newest on L1.")] = None,
     rpc: RpcUrl = None,
     l1_rpc_url: Annotated[str | None, typer.Option(help="JSON-RPC of the L1.")] = None,
+    l1_beacon_url: Annotated[
+        list[str] | None, typer.Option(help="Beacon node of the L1, for batcher data in blobs; several may be given.")
+    ] = None,
     da_url: Annotated[str | None, typer.Option(help="EigenDA proxy.")] = None,
     network_file: Annotated[Path | None, typer.Option(help="network.json of the chain.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep what is derived; default: a fresh folder.")] = None,
@@ -134,6 +137,7 @@ def blocks(
         await verify_blocks(
             network,
             l1_rpc_url=l1_rpc_url or usual.l1_rpc,
+            l1_beacon_urls=l1_beacon_url or (),
             da_url=da_url or usual.da,
             rpc_url=usual.rpc,
             first=first,

@@ -1,6 +1,8 @@
-"""Stage 2: takes the batcher's data out of an L1 block, resolving DA commitments (derivation.md, "L1 retrieval"; alt-da.md)."""
+"""Stage 2: takes the batcher's data out of an L1 block: calldata, blobs, and what DA commitments stand for
+(derivation.md, "L1 retrieval"; alt-da.md)."""
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -9,7 +11,9 @@ from openledger.evm_ext.block import Header
 from openledger.evm_ext.errors import InvalidTransaction
 from openledger.evm_ext.transactions import BLOB, DEPOSIT, decode_transaction
 from openledger.rollup.codec.batcher_transaction import InvalidBatcherData, decode_commitment_data
+from openledger.rollup.codec.blobs import InvalidBlob, decode_blob
 from openledger.rollup.da.client import InvalidCommitment
+from openledger.rollup.l1.beacon import BlobSource
 from openledger.rollup.l1.source import L1Source
 
 log = structlog.get_logger(__name__)
@@ -23,12 +27,17 @@ class DASource(Protocol):
         ...
 
 
-def batcher_data(transactions: tuple[bytes, ...], batch_inbox: bytes, batcher: bytes) -> tuple[bytes, ...]:
-    """Calldata of the transactions that the batcher sent to the inbox, in order.
+@dataclass(frozen=True)
+class BatcherInput:
+    """What one batcher transaction carries: calldata, or the hashes of blobs, whose calldata is not looked at."""
 
-    Types 0 to 3 and deposits count. Blob transactions (type 3) carry their data in blobs, not here.
-    """
-    found: list[bytes] = []
+    calldata: bytes = b""
+    blob_hashes: tuple[bytes, ...] = ()
+
+
+def batcher_inputs(transactions: tuple[bytes, ...], batch_inbox: bytes, batcher: bytes) -> tuple[BatcherInput, ...]:
+    """The inputs of the transactions that the batcher sent to the inbox, in order. Types 0 to 3 and deposits count."""
+    found: list[BatcherInput] = []
     for raw in transactions:
         if not raw or (raw[0] > BLOB and raw[0] < 0x80 and raw[0] != DEPOSIT):
             continue
@@ -43,21 +52,25 @@ def batcher_data(transactions: tuple[bytes, ...], batch_inbox: bytes, batcher: b
             log.warning("L1 transaction cannot be read", error=str(error))
             continue
         if transaction.type == BLOB:
-            log.warning("batcher data in blobs is not read by this version", transaction=transaction.hash.hex())
-            continue
-        found.append(transaction.data)
+            found.append(BatcherInput(blob_hashes=transaction.blob_versioned_hashes))
+        else:
+            found.append(BatcherInput(transaction.data))
     return tuple(found)
 
 
 class L1Retrieval:
-    """Batcher data of the current L1 block, one piece at a time; a piece that cannot be had yet stays in front."""
+    """Batcher data of the current L1 block, one piece at a time; a piece that cannot be had yet stays in front.
 
-    def __init__(self, l1: L1Source, da: DASource, batch_inbox: bytes) -> None:
+    Calldata, blobs and DA commitments may follow each other in any order; what a blob holds may itself be a commitment.
+    """
+
+    def __init__(self, l1: L1Source, da: DASource, batch_inbox: bytes, blobs: BlobSource) -> None:
         self._l1 = l1
         self._da = da
+        self._blobs = blobs
         self._batch_inbox = batch_inbox
         self._opened: bytes | None = None
-        self._pending: deque[bytes] = deque()
+        self._pending: deque[BatcherInput] = deque()
 
     async def next_data(self, origin: Header, batcher: bytes) -> bytes | None:
         """Frames data of L1 block `origin` sent by `batcher`; None when the block holds no more.
@@ -66,14 +79,29 @@ class L1Retrieval:
         """
         if self._opened != origin.hash:
             transactions = await self._l1.transactions(origin)
-            self._pending = deque(batcher_data(transactions, self._batch_inbox, batcher))
+            self._pending = deque(batcher_inputs(transactions, self._batch_inbox, batcher))
             self._opened = origin.hash
         while self._pending:
-            data = await self._resolve(self._pending[0], origin.number)
+            if self._pending[0].blob_hashes:
+                unfolded = await self._unfold(self._pending[0].blob_hashes, origin)
+                self._pending.popleft()
+                self._pending.extendleft(reversed(unfolded))
+                continue
+            data = await self._resolve(self._pending[0].calldata, origin.number)
             self._pending.popleft()
             if data is not None:
                 return data
         return None
+
+    async def _unfold(self, blob_hashes: tuple[bytes, ...], origin: Header) -> list[BatcherInput]:
+        """What the blobs hold; one that holds no batcher data is dropped."""
+        found: list[BatcherInput] = []
+        for index, blob in enumerate(await self._blobs.blobs(origin, blob_hashes)):
+            try:
+                found.append(BatcherInput(decode_blob(blob)))
+            except InvalidBlob as error:
+                log.warning("blob dropped", l1_block=origin.number, index=index, reason=str(error))
+        return found
 
     async def _resolve(self, data: bytes, l1_inclusion_block: int) -> bytes | None:
         try:

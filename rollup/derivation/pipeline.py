@@ -20,6 +20,7 @@ from openledger.rollup.derivation.channel_reader import ChannelReader
 from openledger.rollup.derivation.frame_queue import FrameQueue
 from openledger.rollup.derivation.l1_retrieval import DASource, L1Retrieval
 from openledger.rollup.derivation.l1_traversal import L1Traversal
+from openledger.rollup.l1.beacon import BlobSource
 from openledger.rollup.l1.source import L1Source
 
 # Above this, decompression would hold up the event loop for more than a few milliseconds.
@@ -59,9 +60,10 @@ class DerivationPipeline:
         system_config: SystemConfig,
         system_config_of: Callable[[L2BlockRef], SystemConfig],
         safe_block: Callable[[int], L2BlockRef | None],
+        blobs: BlobSource,
     ) -> None:
         self._traversal = L1Traversal(config, l1, origin, system_config)
-        self._retrieval = L1Retrieval(l1, da, config.batch_inbox)
+        self._retrieval = L1Retrieval(l1, da, config.batch_inbox, blobs)
         self._frames = FrameQueue()
         self._assembler = ChannelAssembler(config.channel_timeout)
         self._reader = ChannelReader(config.l2_chain_id)

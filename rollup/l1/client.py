@@ -87,7 +87,7 @@ class L1Client:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport, trust_env=False)
-        self._url = url
+        self.url = url
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._request_id = 0
@@ -98,7 +98,7 @@ class L1Client:
     @property
     def name(self) -> str:
         """The endpoint without what may be secret in it."""
-        parts = urlsplit(self._url)
+        parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
     async def __aenter__(self) -> "L1Client":
@@ -244,7 +244,7 @@ class L1Client:
     async def _exchange(self, method: str, body: bytes) -> Any:
         received = bytearray()
         async with self._http.stream(
-            "POST", self._url, content=body, headers={"content-type": "application/json"}
+            "POST", self.url, content=body, headers={"content-type": "application/json"}
         ) as response:
             async for piece in response.aiter_bytes():
                 received += piece

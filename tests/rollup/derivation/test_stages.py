@@ -25,7 +25,7 @@ from openledger.rollup.derivation.channel_assembler import ChannelAssembler
 from openledger.rollup.derivation.channel_reader import ChannelReader
 from openledger.rollup.derivation.errors import ResetRequired
 from openledger.rollup.derivation.frame_queue import FrameQueue, prune
-from openledger.rollup.derivation.l1_retrieval import batcher_data
+from openledger.rollup.derivation.l1_retrieval import BatcherInput, batcher_inputs
 
 A, B = b"a" * 16, b"b" * 16
 L1_TIME = 4
@@ -105,7 +105,8 @@ def test_only_the_batchers_calls_to_the_inbox_carry_data() -> None:
         b"\x02garbage",
         b"",
     )
-    assert batcher_data(transactions, inbox, BATCHER.address) == (b"one", b"two", b"three")
+    found = batcher_inputs(transactions, inbox, BATCHER.address)
+    assert [item.calldata for item in found] == [b"one", b"two", b"three"]
 
 
 # --- frame queue ---
@@ -335,4 +336,4 @@ def test_a_deposit_typed_l1_transaction_counts_by_its_sender() -> None:
         upgrade_source_hash("x"), BATCHER.address, CONFIG.batch_inbox, 0, 0, 21_000, False, b"data"
     )
     raw = transaction_from_deposit(deposit).raw
-    assert batcher_data((raw,), CONFIG.batch_inbox, BATCHER.address) == (b"data",)
+    assert batcher_inputs((raw,), CONFIG.batch_inbox, BATCHER.address) == (BatcherInput(b"data"),)

@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 import trio
 
+from openledger.evm_ext.block import Header
 from openledger.evm_ext.signatures import address_of
-from openledger.evm_ext.transactions import sign_authorization, sign_transaction
+from openledger.evm_ext.transactions import BLOB, sign_authorization, sign_transaction
+from openledger.evm_ext.trie import ordered_root
 from openledger.genesis.dev_accounts import USERS
 from openledger.rollup.clock import WallClock
+from openledger.rollup.codec.blobs import encode_blob
+from openledger.rollup.derivation.l1_retrieval import L1Retrieval
+from openledger.rollup.l1.beacon import BeaconClient
+from openledger.rollup.l1.blob_transaction import network_form
 from openledger.rollup.l1.client import L1Client
+from openledger.rollup.l1.kzg import make_sidecar
+from openledger.rollup.l1.source import L1DataInvalid
 from openledger.rollup.l1.transactions import L1Sender, calldata_gas
 
 pytestmark = pytest.mark.interop
@@ -20,11 +28,22 @@ ANVIL = Path(__file__).parents[2] / "clients/node_modules/.bin/anvil"
 
 
 @pytest.fixture
-async def anvil() -> AsyncIterator[L1Client]:
+async def anvil(request: pytest.FixtureRequest) -> AsyncIterator[L1Client]:
+    """anvil with a block a second; parametrise indirectly for another fork than Prague."""
     if not ANVIL.exists() or shutil.which("node") is None:
         pytest.skip("anvil is not installed: run `npm ci` in tests/clients")
     async with trio.open_nursery() as nursery:
-        command = [str(ANVIL), "--port", "0", "--hardfork", "prague", "--block-time", "1", "--chain-id", "900"]
+        command = [
+            str(ANVIL),
+            "--port",
+            "0",
+            "--hardfork",
+            getattr(request, "param", "prague"),
+            "--block-time",
+            "1",
+            "--chain-id",
+            "900",
+        ]
         process = await trio.lowlevel.open_process(command, stdout=-1, stderr=-1)
         try:
             output = b""
@@ -84,3 +103,58 @@ async def test_a_sender_pays_the_exact_gas_of_its_calldata(anvil: L1Client) -> N
         receipts = await anvil.receipts(header)
         assert [receipt.cumulative_gas_used for receipt in receipts] == [calldata_gas(data)]
     assert await anvil.nonce(address_of(key), pending=False) == 3
+
+
+@pytest.mark.parametrize("anvil", ["prague", "osaka"], indirect=True)
+async def test_blobs_that_anvil_took_come_back_through_its_beacon_api(
+    anvil: L1Client, request: pytest.FixtureRequest
+) -> None:
+    key, inbox = USERS[3].private_key, b"\xff" * 20
+    pieces = [b"\x00one", b"\x00" + bytes(range(256)) * 400]
+    cells = request.node.callspec.params["anvil"] == "osaka"
+    sidecars = [make_sidecar(encode_blob(piece), cells=cells) for piece in pieces]
+    signed = sign_transaction(
+        key,
+        type=BLOB,
+        chain_id=900,
+        nonce=0,
+        gas=21_000,
+        to=inbox,
+        max_fee_per_gas=10**11,
+        max_priority_fee_per_gas=10**9,
+        max_fee_per_blob_gas=10**10,
+        blob_versioned_hashes=tuple(sidecar.versioned_hash for sidecar in sidecars),
+    )
+    await anvil.send_transaction(network_form(signed.raw, sidecars))
+    included = None
+    for _ in range(200):
+        included = await anvil.inclusion(signed.hash)
+        if included is not None:
+            break
+        await trio.sleep(0.1)
+    assert included is not None
+    header = await anvil.header_by_hash(included.block_hash)
+    assert header.blob_gas_used == 2 * 131_072
+    # anvil 1.7 hashes blob transactions into the transactions root with their sidecars, which no L1 does.
+    assert ordered_root([network_form(signed.raw, sidecars)]) == header.transactions_root
+    with pytest.raises(L1DataInvalid, match="transactions root"):
+        await anvil.transactions(header)
+    async with BeaconClient([anvil.url]) as beacon:
+        retrieval = L1Retrieval(_OneBlock(signed.raw), _NoDA(), inbox, beacon)  # type: ignore[arg-type]
+        found = []
+        while (data := await retrieval.next_data(header, address_of(key))) is not None:
+            found.append(data)
+    assert found == pieces
+
+
+class _OneBlock:
+    def __init__(self, *transactions: bytes) -> None:
+        self._transactions = transactions
+
+    async def transactions(self, header: Header) -> tuple[bytes, ...]:
+        return self._transactions
+
+
+class _NoDA:
+    async def get(self, commitment: bytes, l1_inclusion_block: int | None) -> bytes:
+        raise AssertionError("nothing here lies behind a commitment")
