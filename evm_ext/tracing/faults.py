@@ -30,6 +30,15 @@ _WORDS = {
     "InsufficientFunds": INSUFFICIENT_BALANCE,
     "ReservedBytesInCode": INVALID_CODE,
 }
+# What our precompiles say, and geth's.
+_PRECOMPILE_WORDS = (
+    ("ECPAIRING: ", "bad elliptic curve pairing size"),
+    ("bytes of input", "invalid input length"),
+    ("BLAKE2F: final flag", "invalid final flag"),
+    ("the versioned hash is not the commitment's", "mismatched versioned hash"),
+    ("POINT_EVALUATION: ", "error verifying kzg proof"),
+    ("BN254: ", "bn256: malformed point"),
+)
 MAX_CODE_BYTES = 24_576
 _MAX_INIT_CODE_BYTES = 49_152
 _SSTORE_SENTRY = 2_300
@@ -48,7 +57,10 @@ def describe(error: VMError, opcode: int | None = None) -> str:
         text = str(error)
         return text if text.startswith("stack ") else "stack underflow"
     words = _WORDS.get(kind)
-    return words if words is not None else str(error) or kind
+    if words is None:
+        text = str(error)
+        words = next((ours for fragment, ours in _PRECOMPILE_WORDS if fragment in text), text or kind)
+    return words
 
 
 def memory_overflow(opcode: int, stack: Sequence[int]) -> str | None:

@@ -22,6 +22,7 @@ from openledger.evm_ext.vm.computation import Computation
 
 _STEPS_BETWEEN_CLOCK_LOOKS = 512
 _CALL_DEPTH_LIMIT = 1024
+_MOST_OPERANDS = 7
 _TOLD = opcodes.CALLS | opcodes.CREATES | opcodes.LOGS | {opcodes.SELFDESTRUCT}
 _ROW_ERRORS = ("stack ", faults.OUT_OF_GAS, faults.GAS_OVERFLOW)
 """What keeps an opcode from starting begins so; only that is an error of its step."""
@@ -187,6 +188,8 @@ class _TracedMachine(_Machine):
                 tracer.step(self, position, opcode, gas, self.refund_counter)
                 snapshot = state.snapshot()
                 before = list(self._stack.values)
+            elif opcode in opcodes.MEMORY_OPERANDS:
+                before = self._stack.values[-_MOST_OPERANDS:]
             halted = False
             try:
                 self._check_stack(opcode)
@@ -222,7 +225,7 @@ class _TracedMachine(_Machine):
 
     def _fault(self, error: VMError, opcode: int, gas: int, before: list[Any]) -> str:
         words = faults.describe(error, opcode)
-        if words == faults.OUT_OF_GAS and before:
+        if words == faults.OUT_OF_GAS:
             return faults.out_of_gas(opcode, gas, [word(value) for value in before])
         return words
 

@@ -63,6 +63,8 @@ class PrestateTracer(Tracer):
         self._before: dict[bytes, _Account] = {}
         self._after: dict[bytes, _Account] = {}
         self._deleted: set[bytes] = set()
+        self._added: list[tuple[bytes, int | None]] = []
+        """Accounts and slots that the opcode which runs has added."""
 
     def transaction_start(self, traced: TracedTransaction) -> None:
         self._state = traced.state
@@ -81,6 +83,7 @@ class PrestateTracer(Tracer):
                 self._look_up(authorization.authority)
 
     def step(self, computation: Any, position: int, opcode: int, gas: int, refund: int) -> None:
+        self._added.clear()
         height = len(computation._stack.values)
         address = computation.msg.storage_address
         if opcode in (opcodes.SLOAD, opcodes.SSTORE):
@@ -103,6 +106,15 @@ class PrestateTracer(Tracer):
             if size <= self.budget.limit_bytes:
                 init_code = memory_bytes(computation, peek(computation, 1), size)
                 self._look_up(created_address_with_salt(address, peek(computation, 3), init_code))
+
+    def step_end(self, cost: int, error: str | None) -> None:
+        if error is None:
+            return
+        for address, slot in reversed(self._added):  # the opcode did not start: it touched nothing
+            if slot is None:
+                del self._before[address]
+            else:
+                del self._before[address].storage[slot]
 
     def transaction_end(self, end: TransactionEnd) -> None:
         if self._options.diff_mode:
@@ -129,6 +141,7 @@ class PrestateTracer(Tracer):
         account = _Account(state.get_balance(address), state.get_nonce(address), code)
         account.empty = not account.balance and not account.nonce and not code
         self._before[address] = account
+        self._added.append((address, None))
 
     def _look_up_delegate(self, address: bytes) -> None:
         code = self._state.get_code(address)
@@ -143,6 +156,7 @@ class PrestateTracer(Tracer):
         if slot not in storage:
             self.budget.spend(_SLOT_BYTES)
             storage[slot] = self._state.get_storage(address, slot)
+            self._added.append((address, slot))
 
     # --- after ------------------------------------------------------------------------------------------
 
@@ -150,7 +164,7 @@ class PrestateTracer(Tracer):
         """Leave in `_before` what changed, and put what it became into `_after`."""
         state = self._state
         for address, before in list(self._before.items()):
-            if address in self._deleted:
+            if address in self._deleted and not state.account_exists(address):
                 continue
             after = _Account()
             if (balance := state.get_balance(address)) != before.balance:
