@@ -8,18 +8,17 @@ computation can be stopped at a deadline.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from itertools import repeat
 from typing import Any, ClassVar, Literal
 
-from eth.exceptions import Halt, InsufficientFunds, OutOfGas, ReservedBytesInCode, StackDepthLimit, VMError
+from eth.exceptions import InsufficientFunds, OutOfGas, ReservedBytesInCode, StackDepthLimit, VMError
 from eth.vm.computation import BaseComputation
 from eth.vm.forks.prague.computation import PragueComputation
 
-from openledger.evm_ext.errors import CallTimeout
 from openledger.evm_ext.precompiles.ethereum import precompiles_at
+from openledger.evm_ext.vm.generated.cache import HotCodes
+from openledger.evm_ext.vm.generated.run import run_plain, run_traces, run_until_hot
 from openledger.evm_ext.vm.lean.table import Opcode, opcode_table
 from openledger.evm_ext.vm.message import Message
 from openledger.evm_ext.vm.parts import Code, GasMeter, Memory, Stack
@@ -32,7 +31,6 @@ Tier = Literal["auto", "plain", "generated"]
 
 DEPTH_LIMIT = 1024
 GAS_CODE_DEPOSIT = 200
-_STEPS_BETWEEN_CLOCK_LOOKS = 2048
 
 
 class Computation(BaseComputation):  # type: ignore[misc]
@@ -59,12 +57,19 @@ class Computation(BaseComputation):  # type: ignore[misc]
     is_traced: ClassVar[bool] = False
     """Whether somebody watches the frames: then no shortcut past `apply_message` or `_run` may be taken."""
 
-    _opcode_table: ClassVar[tuple[Opcode, ...]] = opcode_table(PragueComputation.opcodes)
+    _lean_table: ClassVar[tuple[Opcode, ...]] = opcode_table(PragueComputation.opcodes)
+    """What is made of `opcodes`."""
+    _opcode_table: ClassVar[tuple[Opcode, ...]] = _lean_table
+    """What runs: a machine may put other functions here."""
+    _hot_codes: ClassVar[HotCodes]
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        if "opcodes" in cls.__dict__ and "_opcode_table" not in cls.__dict__:
-            cls._opcode_table = opcode_table(cls.opcodes)
+        cls._hot_codes = HotCodes(cls)
+        if "opcodes" in cls.__dict__:
+            cls._lean_table = opcode_table(cls.opcodes)
+            if "_opcode_table" not in cls.__dict__:
+                cls._opcode_table = cls._lean_table
 
     def __init__(self, state: Any, message: Any, transaction_context: Any) -> None:
         self.state = state
@@ -74,10 +79,10 @@ class Computation(BaseComputation):  # type: ignore[misc]
         self._gas_meter = GasMeter(message.gas)
         self._stack = Stack()
         self._memory = Memory()
-        self._log_entries = []
-        self.children = []
-        self.accounts_to_delete = []
-        self.beneficiaries = []
+        self._log_entries: list[tuple[int, bytes, tuple[int, ...], bytes]] = []
+        self.children: list[Any] = []
+        self.accounts_to_delete: list[bytes] = []
+        self.beneficiaries: list[bytes] = []
 
     def consume_gas(self, amount: int, reason: str) -> None:
         self._gas_meter.consume_gas(amount, reason)
@@ -183,24 +188,18 @@ class Computation(BaseComputation):  # type: ignore[misc]
 
     def _run(self) -> None:
         """Execute the frame's code from its program counter. The only place where a tier is chosen."""
-        self._run_plain()
+        if self.tier == "plain":
+            run_plain(self)
+            return
+        raw = self.code._raw_code_bytes
+        hot = self._hot_codes.once(raw) if self.msg.is_create else self._hot_codes.of(raw)
+        if self.tier == "generated":
+            run_traces(self, hot, True)
+        else:
+            run_until_hot(self, hot)
 
-    def _run_plain(self) -> None:
-        code = self.code
-        raw = code._raw_code_bytes
-        length = len(raw)
-        table = self._opcode_table
-        deadline = self.state.deadline
-        try:
-            while True:
-                for _ in repeat(None, _STEPS_BETWEEN_CLOCK_LOOKS):
-                    position = code.program_counter
-                    code.program_counter = position + 1
-                    table[raw[position] if position < length else 0](self)
-                if deadline is not None and time.monotonic() > deadline:
-                    raise CallTimeout("execution aborted: the call took longer than its time limit")
-        except Halt:
-            pass
+
+Computation._hot_codes = HotCodes(Computation)
 
 
 @lru_cache(maxsize=256)

@@ -6,10 +6,11 @@ the lean opcodes and generated code rely on both.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import lru_cache
 
 from eth.exceptions import FullStack, InsufficientStack, OutOfGas
-from eth.vm.code_stream import CodeStream
 
 STACK_LIMIT = 1024
 
@@ -133,19 +134,39 @@ def push_data(code: bytes) -> bytes:
     return bytes(marks[:length])
 
 
-class Code(CodeStream):  # type: ignore[misc]
-    """py-evm's code stream whose jump checks are looked up: code is analysed once, not once per call."""
+class Code:
+    """A frame's code and its program counter. Jump checks are looked up: code is analysed once, not once per call."""
 
-    __slots__ = ("_analysis",)
+    __slots__ = ("_analysis", "_raw_code_bytes", "program_counter")
 
     def __init__(self, code: bytes) -> None:
         self.program_counter = 0
         self._raw_code_bytes = code
-        self._length_cache = len(code)
         self._analysis: bytes | None = None
 
+    def __len__(self) -> int:
+        return len(self._raw_code_bytes)
+
+    def read(self, size: int) -> bytes:
+        start = self.program_counter
+        self.program_counter = start + size
+        return self._raw_code_bytes[start : start + size]
+
+    def peek(self) -> int:
+        position = self.program_counter
+        return self._raw_code_bytes[position] if position < len(self._raw_code_bytes) else 0
+
+    @contextlib.contextmanager
+    def seek(self, program_counter: int) -> Iterator[Code]:
+        anchor = self.program_counter
+        self.program_counter = program_counter
+        try:
+            yield self
+        finally:
+            self.program_counter = anchor
+
     def is_valid_opcode(self, position: int) -> bool:
-        if position >= self._length_cache:
+        if position >= len(self._raw_code_bytes):
             return False
         if self._analysis is None:
             self._analysis = push_data(self._raw_code_bytes)

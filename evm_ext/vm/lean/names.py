@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from eth.vm.logic.storage import NetSStoreGasSchedule
+
 
 def logic_name(entry: Any) -> str:
     """The name of the logic function under an opcode: without package, partial application and guards against
@@ -36,3 +38,14 @@ def keywords(entry: Any) -> dict[str, Any]:
         found = {**(getattr(function, "keywords", None) or {}), **found}
         function = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
     return found
+
+
+def gas_schedule(entry: Any) -> NetSStoreGasSchedule | None:
+    """The prices with which an SSTORE was made."""
+    function = getattr(entry, "logic_fn", None)
+    while function is not None:
+        for argument in getattr(function, "args", None) or ():
+            if isinstance(argument, NetSStoreGasSchedule):
+                return argument
+        function = getattr(function, "__wrapped__", None) or getattr(function, "func", None)
+    return None

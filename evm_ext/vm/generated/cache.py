@@ -1,0 +1,135 @@
+"""Which code is compiled, when, and what is kept of it.
+
+Compiling costs as much as some hundred plain steps for each opcode, so a code earns it: every plain step it makes is credit,
+and a trace is compiled when the credit covers it. The time spent compiling is thereby never more than a fixed multiple of the
+time spent executing, whatever code an attacker writes. What is kept is bounded in all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from openledger.evm_ext.vm.generated.profile import Profile, profile_of
+from openledger.evm_ext.vm.generated.runtime import HALTED, NAMES
+from openledger.evm_ext.vm.generated.source import function_name, write
+from openledger.evm_ext.vm.generated.trace import Tracer
+from openledger.evm_ext.vm.parts import push_data
+
+TraceFunction = Callable[[list[int], Any, bytearray, int, int], tuple[int, int]]
+
+HOT_STEPS = 2_000
+"""Plain steps after which a code may be compiled at all."""
+STEPS_PER_OPCODE = 100
+"""Plain steps that pay for compiling one opcode."""
+MISSES = 4
+"""Times that a place is reached before a trace from there is tried."""
+MAX_TRACES = 256
+MAX_OPCODES = 8_000
+"""Compiled for one code."""
+CODES = 1_024
+MAX_KEPT_OPCODES = 200_000
+"""Over all codes of one machine."""
+
+
+class HotCode:
+    """One code on one machine: its traces by program counter, and what it has earned."""
+
+    __slots__ = (
+        "_closed",
+        "_code",
+        "_destinations",
+        "_machine",
+        "_misses",
+        "_names",
+        "_prices",
+        "compiled",
+        "steps",
+        "traces",
+    )
+
+    def __init__(self, code: bytes, machine: Any) -> None:
+        self._code = code
+        self._machine = machine
+        self._destinations: frozenset[int] | None = None
+        self._names: dict[str, Any] = {}
+        self._misses: dict[int, int] = {}
+        self._prices: dict[int, int] = {}
+        self._closed: set[int] = set()
+        self.traces: dict[int, TraceFunction] = {}
+        self.compiled = 0
+        self.steps = 0
+
+    def compile(self, position: int, eager: bool) -> TraceFunction | None:
+        """The trace from a program counter if it can be had now; None: go on in the plain tier. `eager` asks for
+        no credit."""
+        if position in self._closed or len(self.traces) >= MAX_TRACES or self.compiled >= MAX_OPCODES:
+            return None
+        if not eager:
+            misses = self._misses[position] = self._misses.get(position, 0) + 1
+            credit = self.steps // STEPS_PER_OPCODE - self.compiled
+            if misses < MISSES or credit < self._prices.get(position, 1):
+                return None
+        if self._destinations is None:
+            self._prepare()
+        profile = self._profile()
+        trace = Tracer(self._code, self._destinations or frozenset(), profile).follow(position)
+        if trace is None:
+            self._closed.add(position)
+            return None
+        if not eager and trace.steps > credit:
+            self._prices[position] = trace.steps
+            return None
+        for opcode in trace.calls:
+            name = f"F{opcode}"
+            if name not in self._names:
+                self._names[name] = profile.functions.get(opcode) or self._machine._opcode_table[opcode]
+        name = function_name(position)
+        exec(compile(write(trace), f"<evm code at {position}>", "exec"), self._names)
+        function: TraceFunction = self._names.pop(name)
+        self.traces[position] = function
+        self.compiled += trace.steps
+        return function
+
+    def _prepare(self) -> None:
+        data = push_data(self._code)
+        self._destinations = frozenset(
+            position for position, byte in enumerate(self._code) if byte == 0x5B and not data[position]
+        )
+        self._names = {**NAMES, "HALTED": HALTED, "J": self._destinations, "code": self._code}
+
+    def _profile(self) -> Profile:
+        machine = self._machine
+        profile: Profile | None = machine.__dict__.get("_generated_profile")
+        if profile is None:
+            profile = machine._generated_profile = profile_of(
+                machine.opcodes, machine._opcode_table, machine._lean_table
+            )
+        return profile
+
+
+class HotCodes:
+    """The codes of one machine, those used last."""
+
+    def __init__(self, machine: Any) -> None:
+        self._machine = machine
+        self._codes: OrderedDict[bytes, HotCode] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, code: bytes) -> HotCode:
+        found = self._codes.get(code)
+        if found is not None:
+            return found
+        with self._lock:
+            found = self._codes[code] = HotCode(code, self._machine)
+            while len(self._codes) > CODES or (
+                len(self._codes) > 1 and sum(kept.compiled for kept in self._codes.values()) > MAX_KEPT_OPCODES
+            ):
+                self._codes.popitem(last=False)
+        return found
+
+    def once(self, code: bytes) -> HotCode:
+        """For code that runs once, as initialisation code does: nothing is kept."""
+        return self._codes.get(code) or HotCode(code, self._machine)

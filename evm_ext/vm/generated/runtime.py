@@ -1,0 +1,48 @@
+"""What generated code calls, and the names it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eth.exceptions import InvalidInstruction, InvalidJumpDestination, OutOfGas, Revert
+from sha3 import keccak_256
+
+from openledger.evm_ext.vm.lean import words
+from openledger.evm_ext.vm.lean.memory import copy_inside, copy_into, grow
+
+HALTED = -(1 << 40)
+"""The place a trace gives when the frame ended well."""
+
+
+def out_of_gas(gas: int) -> None:
+    """Gas that was taken before it was known to be there."""
+    raise OutOfGas(f"out of gas: {-gas} missing")
+
+
+def invalid_jump(code: bytes, destination: int) -> None:
+    if destination < len(code) and code[destination] == 0x5B:
+        raise InvalidInstruction("Jump resulted in invalid instruction")
+    raise InvalidJumpDestination("Invalid Jump Destination")
+
+
+def revert(computation: Any, output: bytes) -> None:
+    computation._output = output
+    raise Revert(output)
+
+
+NAMES: Mapping[str, Any] = {
+    "word": int.from_bytes,
+    "keccak": keccak_256,
+    "grow": grow,
+    "copy_into": copy_into,
+    "copy_inside": copy_inside,
+    "out_of_gas": out_of_gas,
+    "invalid_jump": invalid_jump,
+    "revert": revert,
+    "signed_divide": words.signed_divide,
+    "signed_remainder": words.signed_remainder,
+    "sign_extend": words.sign_extend,
+    "shift_right_signed": words.shift_right_signed,
+    "byte_of": words.byte_of,
+}
