@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openledger.evm_ext.block import Block, Header, block_from_payload, payload_from_block
-    from openledger.evm_ext.calls import CallRequest, CallResult, StateOverride
+    from openledger.evm_ext.calls import CallRequest, CallResult
     from openledger.evm_ext.chain import Chain, HeadChange
+    from openledger.evm_ext.overrides import StateOverride
     from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes, Withdrawal
     from openledger.evm_ext.pool import PoolLimits, TransactionPool
     from openledger.evm_ext.receipts import Log, Receipt
@@ -31,7 +32,7 @@ _HOME = {
     "payload_from_block": "block",
     "CallRequest": "calls",
     "CallResult": "calls",
-    "StateOverride": "calls",
+    "StateOverride": "overrides",
     "Chain": "chain",
     "HeadChange": "chain",
     "ExecutionPayload": "payload",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eth.exceptions import OutOfGas, VMError
@@ -16,24 +16,34 @@ from eth.vm.forks.cancun.transaction_context import CancunTransactionContext
 
 from openledger.evm_ext import errors
 from openledger.evm_ext.block import Header
-from openledger.evm_ext.processing import computation_class
+from openledger.evm_ext.fees import GAS_PER_BLOB
+from openledger.evm_ext.overrides import (
+    BlockOverrides,
+    StateOverride,
+    apply_state_overrides,
+    overridden_environment,
+    with_blob_base_fee,
+)
 from openledger.evm_ext.receipts import Log
 from openledger.evm_ext.state.reader import StateReader
 from openledger.evm_ext.state.world import WorldState
-from openledger.evm_ext.transactions import AccessList, Authorization, Transaction
-from openledger.evm_ext.vm.environment import BlockEnvironment
-from openledger.evm_ext.vm.executor import (
-    GAS_TRANSACTION,
-    MAX_INIT_CODE_BYTES,
-    MAX_REFUND_QUOTIENT,
-    Executor,
-    apply_message,
-    contract_address,
-    describe_error,
-    floor_gas,
-    intrinsic_gas,
+from openledger.evm_ext.transactions import (
+    BLOB,
+    DYNAMIC_FEE,
+    LEGACY,
+    MAX_UINT64,
+    SET_CODE,
+    AccessList,
+    Authorization,
+    Transaction,
+    encode_transaction,
 )
-from openledger.evm_ext.vm.rules import Rules
+from openledger.evm_ext.vm.entry import apply_message, contract_address, describe_error
+from openledger.evm_ext.vm.environment import BlockEnvironment
+from openledger.evm_ext.vm.executor import Executor
+from openledger.evm_ext.vm.intrinsic import GAS_TRANSACTION, floor_gas, intrinsic_gas
+from openledger.evm_ext.vm.machines import machine
+from openledger.evm_ext.vm.rules import MAX_INIT_CODE_BYTES, BlockRules, Rules
 
 DEFAULT_GAS_CAP = 50_000_000
 DEFAULT_TIME_LIMIT_S = 5.0
@@ -47,7 +57,8 @@ _CALL_STIPEND = 2_300
 class CallRequest:
     """A message to try. `to` None creates a contract; `gas` None means as much as is allowed.
 
-    `max_fee_per_gas` 0 makes gas free. `gas_price` of old is max_fee == max_priority_fee."""
+    `max_fee_per_gas` 0 makes gas free. With `is_legacy` both fees are the `gasPrice` of old. `nonce` None is the
+    sender's; only a simulation looks at it."""
 
     sender: bytes = bytes(20)
     to: bytes | None = None
@@ -59,23 +70,15 @@ class CallRequest:
     access_list: AccessList = ()
     authorization_list: tuple[Authorization, ...] = ()
     blob_versioned_hashes: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True)
-class StateOverride:
-    """What to pretend about an account. `state` replaces its storage, `state_diff` changes some slots."""
-
-    balance: int | None = None
+    max_fee_per_blob_gas: int = 0
     nonce: int | None = None
-    code: bytes | None = None
-    state: Mapping[int, int] | None = None
-    state_diff: Mapping[int, int] = field(default_factory=dict)
+    is_legacy: bool = False
 
 
 @dataclass(frozen=True)
 class CallResult:
     """What the message did. `output` is return data, or revert data if `error` is not None; `error` begins
-    with geth's words ("execution reverted", "out of gas", …). `gas_used` is after refunds."""
+    with geth's words ("execution reverted", "out of gas", …). `gas_used` is after refunds, `max_gas_used` before."""
 
     output: bytes
     gas_used: int
@@ -83,6 +86,7 @@ class CallResult:
     logs: tuple[Log, ...] = ()
     max_refund: int = 0
     starved: bool = False
+    max_gas_used: int = 0
 
     @property
     def success(self) -> bool:
@@ -108,14 +112,16 @@ def call(
     request: CallRequest,
     overrides: Mapping[bytes, StateOverride] | None = None,
     *,
+    block_overrides: BlockOverrides | None = None,
     gas_cap: int = DEFAULT_GAS_CAP,
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
 ) -> CallResult:
     """Run a message. A failing message is a result, not an exception.
 
-    Raises `CallTimeout`, and `CallError` if the message could not start (no funds, too little gas)."""
+    Raises `CallTimeout`, and `CallError` or `InvalidTransaction` if the message could not start."""
     gas = gas_cap if request.gas is None else min(request.gas, gas_cap)
-    return _run(context, request, gas, overrides, time.monotonic() + time_limit_s)
+    attempt = _Attempt(context, request, overrides, block_overrides, time.monotonic() + time_limit_s)
+    return attempt.run(gas)
 
 
 def estimate_gas(
@@ -123,6 +129,7 @@ def estimate_gas(
     request: CallRequest,
     overrides: Mapping[bytes, StateOverride] | None = None,
     *,
+    block_overrides: BlockOverrides | None = None,
     gas_cap: int = DEFAULT_GAS_CAP,
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
 ) -> int:
@@ -131,14 +138,17 @@ def estimate_gas(
     A limit at which a call inside runs out of gas does not count as enough, unless that happens at any limit:
     contracts that swallow such failures would otherwise be estimated too low.
 
-    Raises `EstimationFailed` with the revert data if no gas limit does, `CallError`, `CallTimeout`."""
-    deadline = time.monotonic() + time_limit_s
-    high = min(context.header.gas_limit, gas_cap)
+    Raises `EstimationFailed` with the revert data if no gas limit does, `CallError`, `CallTimeout`,
+    `InvalidTransaction`."""
+    attempt = _Attempt(context, request, overrides, block_overrides, time.monotonic() + time_limit_s)
+    high = min(attempt.environment.gas_limit, gas_cap)
+    if (most := attempt.environment.rules.max_transaction_gas) is not None:
+        high = min(high, most)
     if request.gas is not None and request.gas >= GAS_TRANSACTION:
         high = min(high, request.gas)
     if request.max_fee_per_gas:
         high = min(high, _affordable_gas(context, request, overrides))
-    result = _run(context, request, high, overrides, deadline)
+    result = attempt.run(high)
     if result.error is not None:
         if result.error.startswith("out of gas"):
             raise errors.EstimationFailed(f"gas required exceeds allowance ({high})", result.output)
@@ -149,10 +159,10 @@ def estimate_gas(
 
     def is_enough(gas: int) -> bool:
         try:
-            attempt = _run(context, request, gas, overrides, deadline)
+            tried = attempt.run(gas)
         except errors.IntrinsicGasTooLow:
             return False
-        return attempt.success and (result.starved or not attempt.starved)
+        return tried.success and (result.starved or not tried.starved)
 
     if optimistic < high:
         if is_enough(optimistic):
@@ -187,56 +197,60 @@ def _affordable_gas(context: CallContext, request: CallRequest, overrides: Mappi
     return affordable
 
 
-def new_state(context: CallContext, *, free_gas: bool, deadline: float | None) -> tuple[WorldState, BlockEnvironment]:
-    """A throw-away state after the context's block, in the environment of that block."""
-    header = context.header
-    environment = BlockEnvironment(
-        chain_id=context.rules.chain_id,
-        coinbase=header.fee_recipient,
-        timestamp=header.timestamp,
-        block_number=header.number,
-        mix_hash=header.prev_randao,
-        gas_limit=header.gas_limit,
-        base_fee_per_gas=0 if free_gas else header.base_fee_per_gas,
-        excess_blob_gas=header.excess_blob_gas,
-        ancestor_hash=context.ancestor_hash,
-    )
-    state = WorldState(context.reader, environment, computation_class(context.rules, header.timestamp))
-    state.deadline = deadline
-    return state, environment
-
-
-def apply_overrides(state: WorldState, overrides: Mapping[bytes, StateOverride] | None) -> None:
-    """Change a throw-away state as asked."""
-    for address, override in (overrides or {}).items():
-        if override.balance is not None:
-            state.set_balance(address, override.balance)
-        if override.nonce is not None:
-            state.set_nonce(address, override.nonce)
-        if override.code is not None:
-            state.set_code(address, override.code)
-        if override.state is not None:
-            state.delete_storage(address)
-        for slot, value in {**(override.state or {}), **override.state_diff}.items():
-            state.set_storage(address, slot, value)
-    state.end_transaction()
-
-
-def _run(
+def new_state(
     context: CallContext,
-    request: CallRequest,
-    gas: int,
-    overrides: Mapping[bytes, StateOverride] | None,
-    deadline: float,
-) -> CallResult:
-    state, environment = new_state(context, free_gas=request.max_fee_per_gas == 0, deadline=deadline)
-    apply_overrides(state, overrides)
-    as_transaction = _as_transaction(request, gas)
-    needed = max(intrinsic_gas(as_transaction), floor_gas(request.data))
-    if gas < needed:
-        raise errors.IntrinsicGasTooLow(f"intrinsic gas too low: have {gas}, want {needed}")
-    if request.to is None and len(request.data) > MAX_INIT_CODE_BYTES:
-        raise errors.CallError(f"max initcode size exceeded: code size {len(request.data)} limit {MAX_INIT_CODE_BYTES}")
+    overrides: Mapping[bytes, StateOverride] | None = None,
+    block_overrides: BlockOverrides | None = None,
+    *,
+    free_gas: bool,
+    deadline: float | None,
+) -> WorldState:
+    """A throw-away state after the context's block, in the environment of that block, both changed as asked.
+
+    With `free_gas` the base fee is 0, so that a message may offer nothing. Raises `PrecompileMoveError`."""
+    header = context.header
+    environment = BlockEnvironment.of(header, context.rules.of(header), context.ancestor_hash)
+    environment = overridden_environment(environment, block_overrides, context.rules)
+    if free_gas:
+        blob_base_fee = None if block_overrides is None else block_overrides.blob_base_fee
+        environment = with_blob_base_fee(replace(environment, base_fee_per_gas=0), blob_base_fee)
+    state = WorldState(context.reader, environment, machine(environment.rules))
+    state.deadline = deadline
+    apply_state_overrides(state, overrides)
+    return state
+
+
+class _Attempt:
+    """One request on one block, to be run with one gas limit or several."""
+
+    def __init__(
+        self,
+        context: CallContext,
+        request: CallRequest,
+        overrides: Mapping[bytes, StateOverride] | None,
+        block_overrides: BlockOverrides | None,
+        deadline: float,
+    ) -> None:
+        self._request = request
+        self._arguments = (context, overrides, block_overrides)
+        self._deadline = deadline
+        self._unused: WorldState | None = self._new_state()
+        self.environment: BlockEnvironment = self._unused.execution_context
+
+    def run(self, gas: int) -> CallResult:
+        state, self._unused = self._unused or self._new_state(), None
+        return run_request(state, self._request, gas)
+
+    def _new_state(self) -> WorldState:
+        return new_state(*self._arguments, free_gas=not self._request.max_fee_per_gas, deadline=self._deadline)
+
+
+def run_request(state: WorldState, request: CallRequest, gas: int) -> CallResult:
+    """Run a message with a gas limit, on a state that it changes, as eth_call does: no fee is taken and no nonce
+    checked, but what the message offers has to be there. Raises `CallError`, `CallTimeout`, `InvalidTransaction`."""
+    environment: BlockEnvironment = state.execution_context
+    rules = environment.rules
+    needed = check_gas(request, gas, rules)
     gas_price = 0
     if request.max_fee_per_gas:
         if request.max_fee_per_gas < environment.base_fee_per_gas:
@@ -244,16 +258,44 @@ def _run(
                 f"max fee per gas less than block base fee: maxFeePerGas: {request.max_fee_per_gas}, "
                 f"baseFee: {environment.base_fee_per_gas}"
             )
-        gas_price = as_transaction.effective_gas_price(environment.base_fee_per_gas)
+        gas_price = effective_gas_price(request, environment.base_fee_per_gas)
     balance = state.get_balance(request.sender)
-    if balance < request.value + gas * request.max_fee_per_gas:
+    cost = request.value + gas * request.max_fee_per_gas
+    cost += len(request.blob_versioned_hashes) * GAS_PER_BLOB * request.max_fee_per_blob_gas
+    if balance < cost:
         raise errors.CallError(
-            f"insufficient funds for gas * price + value: address 0x{request.sender.hex()} "
-            f"have {balance} want {request.value + gas * request.max_fee_per_gas}"
+            f"insufficient funds for gas * price + value: address 0x{request.sender.hex()} have {balance} want {cost}"
         )
+    return execute_request(state, request, gas, needed, gas_price)
+
+
+def check_gas(request: CallRequest, gas: int, rules: BlockRules) -> int:
+    """The gas before the first opcode. Raises `IntrinsicGasTooLow`, `FloorGasTooLow`, `InitCodeTooLarge`."""
+    needed = intrinsic_gas(_measured(request), rules)
+    if gas < needed:
+        raise errors.IntrinsicGasTooLow(f"intrinsic gas too low: have {gas}, want {needed}")
+    floor = floor_gas(request.data, rules)
+    if gas < floor:
+        raise errors.FloorGasTooLow(f"insufficient gas for floor data gas cost: have {gas}, want {floor}")
+    if request.to is None and rules.limits_init_code and len(request.data) > MAX_INIT_CODE_BYTES:
+        raise errors.InitCodeTooLarge(
+            f"max initcode size exceeded: code size {len(request.data)} limit {MAX_INIT_CODE_BYTES}"
+        )
+    return needed
+
+
+def effective_gas_price(request: CallRequest, base_fee_per_gas: int) -> int:
+    """Wei per gas that the message pays."""
+    return min(request.max_fee_per_gas, base_fee_per_gas + request.max_priority_fee_per_gas)
+
+
+def execute_request(state: WorldState, request: CallRequest, gas: int, needed: int, gas_price: int) -> CallResult:
+    """The message itself: delegations, the nonce, the code. `needed` is the gas before the first opcode."""
+    environment: BlockEnvironment = state.execution_context
+    rules = environment.rules
     nonce = state.get_nonce(request.sender)
-    state.increment_nonce(request.sender)
-    refund = Executor(state, environment, context.rules).apply_authorizations(request.authorization_list)
+    state.set_nonce(request.sender, (nonce + 1) & MAX_UINT64)
+    refund = Executor(state, environment).apply_authorizations(request.authorization_list)
     try:
         computation = apply_message(
             state,
@@ -265,20 +307,24 @@ def _run(
             sender=request.sender,
             to=request.to,
             created=contract_address(request.sender, nonce) if request.to is None else None,
-            gas=gas - intrinsic_gas(as_transaction),
+            gas=gas - needed,
             value=request.value,
             data=request.data,
             access_list=request.access_list,
             refund=refund,
         )
     except VMError as error:
-        return CallResult(b"", gas, describe_error(error))
+        return CallResult(b"", gas, describe_error(error), max_gas_used=gas)
     used = gas - computation.get_gas_remaining()
-    refunded = min(computation.get_gas_refund(), used // MAX_REFUND_QUOTIENT)
-    gas_used = max(used - refunded, floor_gas(request.data))
+    destroyed = computation.get_accounts_for_deletion()
+    owed = computation.get_gas_refund() + rules.self_destruct_refund * len(destroyed)
+    refunded = min(owed, used // rules.refund_quotient)
+    floor = floor_gas(request.data, rules)
+    for address in destroyed:
+        state.delete_account(address)
     return CallResult(
         output=bytes(computation.output),
-        gas_used=gas_used,
+        gas_used=max(used - refunded, floor),
         error=None if computation.is_success else describe_error(computation.error),
         logs=tuple(
             Log(address, tuple(topic.to_bytes(32, "big") for topic in topics), data)
@@ -286,21 +332,23 @@ def _run(
         ),
         max_refund=refunded,
         starved=_is_starved(computation),
+        max_gas_used=max(used, floor),
     )
 
 
-def _is_starved(computation: Any) -> bool:
-    error = computation._error
-    return isinstance(error, OutOfGas) or any(_is_starved(child) for child in computation.children)
-
-
-def _as_transaction(request: CallRequest, gas: int) -> Transaction:
-    """The request in the form that gas rules read; never signed, never stored."""
-    return Transaction(
+def unsigned_transaction(request: CallRequest, *, chain_id: int, nonce: int, gas: int) -> Transaction:
+    """The transaction that a message would be, without a signature: its type follows from what it has."""
+    if request.authorization_list:
+        kind = SET_CODE
+    elif request.blob_versioned_hashes:
+        kind = BLOB
+    else:
+        kind = LEGACY if request.is_legacy else DYNAMIC_FEE
+    transaction = Transaction(
         raw=b"",
-        type=2,
-        chain_id=None,
-        nonce=0,
+        type=kind,
+        chain_id=None if kind == LEGACY else chain_id,
+        nonce=nonce,
         max_priority_fee_per_gas=request.max_priority_fee_per_gas,
         max_fee_per_gas=request.max_fee_per_gas,
         gas=gas,
@@ -308,5 +356,34 @@ def _as_transaction(request: CallRequest, gas: int) -> Transaction:
         value=request.value,
         data=request.data,
         access_list=request.access_list,
+        max_fee_per_blob_gas=request.max_fee_per_blob_gas,
+        blob_versioned_hashes=request.blob_versioned_hashes,
+        authorization_list=request.authorization_list,
+        y_parity=-27 if kind == LEGACY else 0,  # v is 0, as in all else that is not signed
+    )
+    transaction = replace(transaction, raw=encode_transaction(transaction))
+    transaction.__dict__["sender"] = request.sender  # there is no signature to recover it from
+    return transaction
+
+
+def _measured(request: CallRequest) -> Transaction:
+    """The request in the form that gas rules read."""
+    return Transaction(
+        raw=b"",
+        type=DYNAMIC_FEE,
+        chain_id=None,
+        nonce=0,
+        max_priority_fee_per_gas=request.max_priority_fee_per_gas,
+        max_fee_per_gas=request.max_fee_per_gas,
+        gas=0,
+        to=request.to,
+        value=request.value,
+        data=request.data,
+        access_list=request.access_list,
         authorization_list=request.authorization_list,
     )
+
+
+def _is_starved(computation: Any) -> bool:
+    error = computation._error
+    return isinstance(error, OutOfGas) or any(_is_starved(child) for child in computation.children)

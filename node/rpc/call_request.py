@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from openledger.evm_ext.calls import CallRequest, StateOverride
+from openledger.evm_ext.calls import CallRequest
+from openledger.evm_ext.overrides import StateOverride
 from openledger.evm_ext.transactions import Authorization
 from openledger.node.rpc.parameters import (
     decode_address,

@@ -16,7 +16,7 @@ from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.errors import HeaderFieldMismatch, InvalidBlock, UndecodableBlock, UnknownParent
 from openledger.evm_ext.payload import ExecutionPayload
 from openledger.evm_ext.pool import TransactionPool
-from openledger.evm_ext.processing import requests_hash
+from openledger.evm_ext.requests import requests_hash
 from openledger.genesis.hardforks import Hardfork
 from openledger.node.rpc.engine_builder import Draft, PayloadBuilder
 from openledger.node.rpc.engine_formats import (
@@ -31,7 +31,6 @@ from openledger.node.rpc.engine_formats import (
     payload_json,
     refuse_fields,
     require_fields,
-    withdrawals_json,
 )
 from openledger.node.rpc.engine_tree import BlockTree
 from openledger.node.rpc.errors import (
@@ -43,7 +42,7 @@ from openledger.node.rpc.errors import (
     InvalidParams,
     RpcError,
 )
-from openledger.node.rpc.formats import Json, hex_bytes
+from openledger.node.rpc.formats import Json, hex_bytes, withdrawals_json
 from openledger.node.rpc.methods import Parameter, methods_of, rpc_method
 from openledger.node.rpc.parameters import HASH, INDEX, OBJECT, decode_bytes, decode_hash, decode_text, list_of
 

@@ -13,7 +13,7 @@ from typing import Any
 from openledger.evm_ext.block import Block, withdrawals_trie_root
 from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes, Withdrawal
 from openledger.node.rpc.errors import InvalidParams
-from openledger.node.rpc.formats import Json, hex_bytes
+from openledger.node.rpc.formats import Json, hex_bytes, withdrawals_json
 from openledger.node.rpc.parameters import (
     decode_address,
     decode_boolean,
@@ -147,18 +147,6 @@ def payload_json(block: Block, version: int, *, is_op: bool) -> Json:
         if is_op:
             body["withdrawalsRoot"] = hex_bytes(header.withdrawals_root)
     return body
-
-
-def withdrawals_json(withdrawals: tuple[Withdrawal, ...]) -> list[Json]:
-    return [
-        {
-            "index": hex(item.index),
-            "validatorIndex": hex(item.validator_index),
-            "address": hex_bytes(item.address),
-            "amount": hex(item.amount),
-        }
-        for item in withdrawals
-    ]
 
 
 def decode_requests(value: Any) -> tuple[bytes, ...]:

@@ -12,6 +12,8 @@ SERVER_ERROR = -32000
 RESPONSE_TOO_LARGE = -32003
 LIMIT_EXCEEDED = -32005
 """EIP-1474: the request is beyond a defined limit."""
+CLIENT_LIMIT_EXCEEDED = -38026
+"""execution-apis: beyond what this client allows, in eth_simulateV1 and eth_getStorageValues."""
 EXECUTION_REVERTED = 3
 """geth's code for a revert; `data` holds the revert's bytes."""
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from openledger.evm_ext.block import Block
+from openledger.evm_ext.block import Block, HeaderForm
 from openledger.evm_ext.receipts import Receipt
 from openledger.node.rpc.backend import RpcBackend
-from openledger.node.rpc.formats import Json, block_json, header_json, receipts_json
+from openledger.node.rpc.formats import Json, block_json, header_json, receipts_json, uncle_json
 from openledger.node.rpc.methods import rpc_method
 from openledger.node.rpc.parameters import BLOCK, BLOCK_NUMBER, BOOLEAN, HASH, INDEX, BlockReference
 
@@ -51,7 +51,7 @@ class EthBlocks:
 
     @rpc_method("eth_getHeaderByNumber", BLOCK_NUMBER)
     def header_by_number(self, reference: BlockReference) -> Json | None:
-        header = self._backend.header(reference)
+        header = None if reference.label == "pending" else self._backend.header(reference)
         return None if header is None else header_json(header)
 
     @rpc_method("eth_getHeaderByHash", HASH)
@@ -75,19 +75,21 @@ class EthBlocks:
 
     @rpc_method("eth_getUncleCountByBlockNumber", BLOCK_NUMBER)
     def uncle_count_by_number(self, reference: BlockReference) -> str | None:
-        return None if self._backend.header(reference) is None else "0x0"
+        block = self._stored_block(reference)
+        return None if block is None else hex(len(block.uncles))
 
     @rpc_method("eth_getUncleCountByBlockHash", HASH)
     def uncle_count_by_hash(self, block_hash: bytes) -> str | None:
-        return None if self._chain.header_by_hash(block_hash) is None else "0x0"
+        return self.uncle_count_by_number(BlockReference(hash=block_hash))
 
     @rpc_method("eth_getUncleByBlockNumberAndIndex", BLOCK_NUMBER, INDEX)
-    def uncle_by_number(self, reference: BlockReference, index: int) -> None:
-        """Always null: blocks have no uncles."""
+    def uncle_by_number(self, reference: BlockReference, index: int) -> Json | None:
+        block = self._stored_block(reference)
+        return None if block is None or index >= len(block.uncles) else uncle_json(block.uncles[index])
 
     @rpc_method("eth_getUncleByBlockHashAndIndex", HASH, INDEX)
-    def uncle_by_hash(self, block_hash: bytes, index: int) -> None:
-        """Always null: blocks have no uncles."""
+    def uncle_by_hash(self, block_hash: bytes, index: int) -> Json | None:
+        return self.uncle_by_number(BlockReference(hash=block_hash), index)
 
     def _block(self, reference: BlockReference, full: bool) -> Json | None:
         block = self._stored_block(reference)
@@ -115,5 +117,7 @@ class EthBlocks:
         body["baseFeePerGas"] = hex(self._chain.next_base_fee(head.hash))
         body["gasUsed"] = "0x0"
         body["logsBloom"] = "0x" + "00" * 256
-        body |= {"size": "0x0", "uncles": [], "transactions": [], "withdrawals": []}
+        body |= {"size": "0x0", "uncles": [], "transactions": []}
+        if head.form >= HeaderForm.SHANGHAI:
+            body["withdrawals"] = []
         return body

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from openledger.evm_ext.calls import StateOverride
 from openledger.evm_ext.errors import (
     CallError,
     CallTimeout,
     EstimationFailed,
     InvalidTransaction,
 )
+from openledger.evm_ext.overrides import StateOverride
 from openledger.node.rpc.abi_errors import failure_error, revert_error
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.call_request import decode_call_request, decode_state_overrides

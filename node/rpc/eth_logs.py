@@ -158,12 +158,15 @@ class EthLogs:
         return [located_log_json(item) for item in found]
 
     def _range(self, query: LogQuery) -> tuple[int, int]:
+        """The first and last block of a query, by geth's rules of what may be ahead of the head."""
         head = self._chain.head().number
         first = head if query.first is None else self._number(query.first)
         last = head if query.last is None else self._number(query.last)
+        if query.last is not None and query.last.number is not None and last > head:
+            raise InvalidParams("block range extends beyond current head block")
         if first > last:
             raise InvalidParams("invalid block range params")
-        return first, min(last, head)
+        return first, last
 
     def _number(self, reference: BlockReference) -> int:
         if reference.number is not None:

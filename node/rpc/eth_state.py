@@ -2,7 +2,7 @@
 
 from openledger.evm_ext.state.view import StateView
 from openledger.node.rpc.backend import RpcBackend
-from openledger.node.rpc.errors import InvalidParams
+from openledger.node.rpc.errors import CLIENT_LIMIT_EXCEEDED, INVALID_PARAMS, InvalidParams, RpcError
 from openledger.node.rpc.formats import Json, hex_bytes, hex_word
 from openledger.node.rpc.methods import Parameter, rpc_method
 from openledger.node.rpc.parameters import (
@@ -11,6 +11,8 @@ from openledger.node.rpc.parameters import (
     LATEST,
     SLOT,
     BlockReference,
+    decode_address,
+    decode_object,
     decode_slot,
     decode_text,
     list_of,
@@ -21,6 +23,14 @@ MOST_PROOF_KEYS = 65_536
 
 def _decode_proof_key(value: object) -> tuple[str, int]:
     return decode_text(value), decode_slot(value)
+
+
+def _decode_storage_request(value: object) -> dict[bytes, tuple[str, list[int]]]:
+    fields = decode_object(value)
+    slots = list_of(decode_slot, MOST_PROOF_KEYS)
+    return {
+        decode_address(address): (hex_bytes(decode_address(address)), slots(keys)) for address, keys in fields.items()
+    }
 
 
 class EthState:
@@ -38,6 +48,20 @@ class EthState:
     @rpc_method("eth_getStorageAt", ADDRESS, SLOT, BLOCK.optional(LATEST))
     def storage_at(self, address: bytes, slot: int, block: BlockReference) -> str:
         return hex_word(self._state(block).storage(address, slot))
+
+    @rpc_method("eth_getStorageValues", Parameter(_decode_storage_request), BLOCK.optional(LATEST), slow=True)
+    def storage_values(self, request: dict[bytes, tuple[str, list[int]]], block: BlockReference) -> Json:
+        """Slots of several accounts at one block, under the addresses as they were written."""
+        count = sum(len(slots) for _, slots in request.values())
+        if count == 0:
+            raise RpcError(INVALID_PARAMS, "empty request")
+        if count > self._backend.limits.proof_keys:
+            raise RpcError(CLIENT_LIMIT_EXCEEDED, f"too many slots (max {self._backend.limits.proof_keys})")
+        state = self._state(block)
+        return {
+            text: [hex_word(state.storage(address, slot)) for slot in slots]
+            for address, (text, slots) in request.items()
+        }
 
     @rpc_method("eth_getTransactionCount", ADDRESS, BLOCK.optional(LATEST))
     def transaction_count(self, address: bytes, block: BlockReference) -> str:

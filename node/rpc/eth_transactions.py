@@ -60,12 +60,25 @@ class EthTransactions:
         pending = self._pool.get(transaction_hash)
         return None if pending is None else hex_bytes(pending.raw)
 
+    @rpc_method("eth_getRawTransactionByBlockHashAndIndex", HASH, INDEX, blocking=True)
+    def raw_transaction_by_block_hash(self, block_hash: bytes, index: int) -> str | None:
+        return self._raw_at(BlockReference(hash=block_hash), index)
+
+    @rpc_method("eth_getRawTransactionByBlockNumberAndIndex", BLOCK_NUMBER, INDEX, blocking=True)
+    def raw_transaction_by_block_number(self, reference: BlockReference, index: int) -> str | None:
+        return self._raw_at(reference, index)
+
+    def _raw_at(self, reference: BlockReference, index: int) -> str | None:
+        block = self._block(reference)
+        return None if block is None or index >= len(block.transactions) else hex_bytes(block.transactions[index].raw)
+
     def _transaction_at(self, reference: BlockReference, index: int) -> Json | None:
+        block = self._block(reference)
+        return None if block is None or index >= len(block.transactions) else self._transaction(block, index)
+
+    def _block(self, reference: BlockReference) -> Block | None:
         header = self._backend.header(reference)
-        block = None if header is None else self._chain.block_by_hash(header.hash)
-        if block is None or index >= len(block.transactions):
-            return None
-        return self._transaction(block, index)
+        return None if header is None else self._chain.block_by_hash(header.hash)
 
     def _transaction(self, block: Block, index: int) -> Json:
         transaction = block.transactions[index]

@@ -7,6 +7,7 @@ from openledger.node.rpc.debug import DebugRaw
 from openledger.node.rpc.dispatcher import Dispatcher
 from openledger.node.rpc.eth_blocks import EthBlocks
 from openledger.node.rpc.eth_calls import EthCalls
+from openledger.node.rpc.eth_config import EthConfig
 from openledger.node.rpc.eth_logs import EthLogs
 from openledger.node.rpc.eth_state import EthState
 from openledger.node.rpc.eth_subscriptions import EthSubscriptions
@@ -32,6 +33,7 @@ class EthereumRpc:
             EthTransactions(backend),
             EthCalls(backend),
             EthFees(backend),
+            EthConfig(backend),
             self._logs,
             self._subscriptions,
             NodeInfo(backend),

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from openledger.evm_ext.block import Block, Header
+from openledger.evm_ext.block import HEADER_FIELDS, Block, Header, HeaderForm
 from openledger.evm_ext.chain import LocatedLog
+from openledger.evm_ext.header_json import RPC_NAMES
+from openledger.evm_ext.payload import Withdrawal
 from openledger.evm_ext.receipts import Receipt
 from openledger.evm_ext.transactions import BLOB, DEPOSIT, DYNAMIC_FEE, LEGACY, SET_CODE, Transaction
+from openledger.genesis.hashing import keccak256
 
 Json = dict[str, Any]
 
@@ -15,53 +18,36 @@ def hex_bytes(value: bytes) -> str:
     return "0x" + value.hex()
 
 
+def checksummed(address: bytes) -> str:
+    """An address with the capitals of EIP-55, as geth writes it in messages and keys."""
+    digits = address.hex()
+    digest = keccak256(digits.encode()).hex()
+    return "0x" + "".join(
+        digit.upper() if int(marker, 16) >= 8 else digit for digit, marker in zip(digits, digest[:40], strict=True)
+    )
+
+
 def hex_word(value: int) -> str:
     """32 bytes, zero-padded."""
     return f"0x{value:064x}"
 
 
 def header_json(header: Header) -> Json:
-    """A header, as blocks and newHeads show it."""
-    return {
-        "number": hex(header.number),
-        "hash": hex_bytes(header.hash),
-        "parentHash": hex_bytes(header.parent_hash),
-        "sha3Uncles": hex_bytes(header.uncles_hash),
-        "miner": hex_bytes(header.fee_recipient),
-        "stateRoot": hex_bytes(header.state_root),
-        "transactionsRoot": hex_bytes(header.transactions_root),
-        "receiptsRoot": hex_bytes(header.receipts_root),
-        "logsBloom": hex_bytes(header.logs_bloom),
-        "difficulty": hex(header.difficulty),
-        "gasLimit": hex(header.gas_limit),
-        "gasUsed": hex(header.gas_used),
-        "timestamp": hex(header.timestamp),
-        "extraData": hex_bytes(header.extra_data),
-        "mixHash": hex_bytes(header.prev_randao),
-        "nonce": hex_bytes(header.nonce),
-        "baseFeePerGas": hex(header.base_fee_per_gas),
-        "withdrawalsRoot": hex_bytes(header.withdrawals_root),
-        "blobGasUsed": hex(header.blob_gas_used),
-        "excessBlobGas": hex(header.excess_blob_gas),
-        "parentBeaconBlockRoot": hex_bytes(header.parent_beacon_block_root),
-        "requestsHash": hex_bytes(header.requests_hash),
-    }
+    """A header, as newHeads and blocks show it: no field that its fork does not have."""
+    body: Json = {"hash": hex_bytes(header.hash)}
+    for field in HEADER_FIELDS[: header.form]:
+        value = getattr(header, field)
+        body[RPC_NAMES[field]] = hex(value) if isinstance(value, int) else hex_bytes(value)
+    return body
 
 
 def block_json(block: Block, full: bool, receipts: tuple[Receipt, ...] = ()) -> Json:
     """A block. With `full`, transactions are objects; deposits then take their nonce from `receipts`."""
     body = header_json(block.header)
     body["size"] = hex(len(block.encode()))
-    body["uncles"] = []
-    body["withdrawals"] = [
-        {
-            "index": hex(item.index),
-            "validatorIndex": hex(item.validator_index),
-            "address": hex_bytes(item.address),
-            "amount": hex(item.amount),
-        }
-        for item in block.withdrawals
-    ]
+    body["uncles"] = [hex_bytes(uncle.hash) for uncle in block.uncles]
+    if block.header.form >= HeaderForm.SHANGHAI:
+        body["withdrawals"] = withdrawals_json(block.withdrawals)
     if full:
         body["transactions"] = [
             transaction_json(item, block.header, index, receipts[index] if receipts else None)
@@ -72,6 +58,27 @@ def block_json(block: Block, full: bool, receipts: tuple[Receipt, ...] = ()) -> 
     return body
 
 
+def uncle_json(uncle: Header) -> Json:
+    """An uncle: a block without its transactions."""
+    body = header_json(uncle)
+    body["size"] = hex(len(Block(uncle, ()).encode()))
+    body["uncles"] = []
+    return body
+
+
+def withdrawals_json(withdrawals: tuple[Withdrawal, ...]) -> list[Json]:
+    """Validator withdrawals; amounts are gwei."""
+    return [
+        {
+            "index": hex(item.index),
+            "validatorIndex": hex(item.validator_index),
+            "address": hex_bytes(item.address),
+            "amount": hex(item.amount),
+        }
+        for item in withdrawals
+    ]
+
+
 def transaction_json(
     transaction: Transaction, header: Header | None, index: int | None = None, receipt: Receipt | None = None
 ) -> Json:
@@ -79,6 +86,7 @@ def transaction_json(
     body: Json = {
         "blockHash": hex_bytes(header.hash) if header else None,
         "blockNumber": hex(header.number) if header else None,
+        "blockTimestamp": hex(header.timestamp) if header else None,
         "transactionIndex": hex(index) if index is not None else None,
         "hash": hex_bytes(transaction.hash),
         "type": hex(transaction.type),

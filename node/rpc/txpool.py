@@ -3,7 +3,7 @@
 from openledger.evm_ext.pool import PoolContent
 from openledger.evm_ext.transactions import Transaction
 from openledger.node.rpc.backend import RpcBackend
-from openledger.node.rpc.formats import Json, hex_bytes, transaction_json
+from openledger.node.rpc.formats import Json, checksummed, transaction_json
 from openledger.node.rpc.methods import rpc_method
 from openledger.node.rpc.parameters import ADDRESS
 
@@ -34,7 +34,7 @@ class TxPool:
 
 
 def _by_sender(content: PoolContent) -> Json:
-    return {hex_bytes(sender): _by_nonce(own) for sender, own in content.items()}
+    return {checksummed(sender): _by_nonce(own) for sender, own in content.items()}
 
 
 def _by_nonce(own: dict[int, Transaction]) -> Json:
@@ -43,11 +43,11 @@ def _by_nonce(own: dict[int, Transaction]) -> Json:
 
 def _summaries(content: PoolContent) -> Json:
     return {
-        hex_bytes(sender): {str(nonce): _summary(transaction) for nonce, transaction in own.items()}
+        checksummed(sender): {str(nonce): _summary(transaction) for nonce, transaction in own.items()}
         for sender, own in content.items()
     }
 
 
 def _summary(transaction: Transaction) -> str:
-    to = "contract creation" if transaction.to is None else hex_bytes(transaction.to)
+    to = "contract creation" if transaction.to is None else checksummed(transaction.to)
     return f"{to}: {transaction.value} wei + {transaction.gas} gas × {transaction.gas_price} wei"

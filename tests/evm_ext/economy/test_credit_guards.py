@@ -7,7 +7,7 @@ from eth.vm.message import Message
 from eth_abi.abi import encode
 
 from openledger.evm_ext import CallRequest
-from openledger.evm_ext.calls import StateOverride
+from openledger.evm_ext.overrides import StateOverride
 from openledger.evm_ext.precompiles import PRECOMPILES
 from openledger.evm_ext.precompiles.credit import CreditRefused
 from openledger.evm_ext.proofs.settlement import Record, Settlement, encode_settlement

@@ -3,6 +3,7 @@
 import pytest
 import rlp
 from eth_account import Account
+from eth_utils import to_checksum_address
 from hexbytes import HexBytes
 from trie import HexaryTrie
 
@@ -121,7 +122,7 @@ def test_a_transaction_is_shown_pending_then_mined_then_by_its_place(still_rpc, 
     assert still_rpc("eth_getTransactionCount", hexed(ALICE.address), "latest") == "0x0"
     assert still_rpc("eth_getTransactionCount", hexed(ALICE.address), "pending") == "0x1"
     assert still_rpc("txpool_status") == {"pending": "0x1", "queued": "0x0"}
-    assert list(still_rpc("txpool_content")["pending"]) == [hexed(ALICE.address)]
+    assert list(still_rpc("txpool_content")["pending"]) == [to_checksum_address(ALICE.address)]
     block = still_node.mine()
     mined = still_rpc("eth_getTransactionByHash", transaction_hash)
     assert mined["blockHash"] == hexed(block.hash)
@@ -359,8 +360,8 @@ def test_a_block_is_not_seen_before_the_head_has_moved_to_it(still_rpc, still_no
     seen = []
     write = still_node.chain._store.put_heads
 
-    def write_and_look(*arguments) -> None:
-        write(*arguments)
+    def write_and_look(*arguments, **options) -> None:
+        write(*arguments, **options)
         seen.append(still_rpc("eth_getTransactionReceipt", transaction_hash))
         seen.append(still_rpc("eth_getBlockByNumber", "0x1", False))
         seen.append(still_rpc("eth_getTransactionByHash", transaction_hash)["blockHash"])
