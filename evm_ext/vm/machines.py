@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from eth.exceptions import OutOfGas
 from eth.vm.computation import BaseComputation
 from eth.vm.forks.berlin.computation import BerlinComputation
 from eth.vm.forks.byzantium.computation import ByzantiumComputation
@@ -37,6 +38,8 @@ Opcode = Callable[[Any], Any]
 MAX_CODE_BYTES = 24_576
 """EIP-170, from Spurious Dragon."""
 
+_CREATE, _CREATE2 = 0xF0, 0xF5
+
 # Whose opcodes a fork has; a fork that is not named has those of the one before it.
 _OPCODES_OF: Mapping[Hardfork, type[BaseComputation]] = {
     Hardfork.FRONTIER: FrontierComputation,
@@ -56,10 +59,25 @@ _OPCODES_OF: Mapping[Hardfork, type[BaseComputation]] = {
 }
 
 
+def _with_bounded_init_code(create: Opcode) -> Opcode:
+    """CREATE or CREATE2 that fails for too long a code before it looks at balance, depth or nonce (EIP-3860), where
+    py-evm would answer that nothing was created."""
+
+    def bounded(computation: Any) -> None:
+        values = computation._stack.values
+        if len(values) >= 3 and values[-3] > MAX_INIT_CODE_BYTES:
+            raise OutOfGas(f"initialisation code has {values[-3]} bytes, at most {MAX_INIT_CODE_BYTES} (EIP-3860)")
+        create(computation)
+
+    return bounded
+
+
 def opcodes_at(fork: Hardfork) -> Mapping[int, Opcode]:
     """Opcode byte to function at a fork; bytes that are not in it are invalid."""
     base = max(known for known in _OPCODES_OF if known <= fork)
     opcodes: dict[int, Opcode] = dict(_OPCODES_OF[base].opcodes)
+    if fork >= Hardfork.SHANGHAI:
+        opcodes |= {value: _with_bounded_init_code(opcodes[value]) for value in (_CREATE, _CREATE2)}
     if fork >= Hardfork.OSAKA:
         opcodes.update(OSAKA_OPCODES)
     return opcodes
