@@ -17,6 +17,11 @@ EMPTY_LIST = b"\xc0"
 MAX_DEPTH = 64
 
 
+_PREFIX = tuple(bytes((0x80 + length,)) for length in range(56))
+_LIST_PREFIX = tuple(bytes((0xC0 + length,)) for length in range(56))
+_BYTE = tuple(bytes((value,)) for value in range(128))
+
+
 class InvalidRLP(ValueError):
     """Bytes that are not the canonical RLP encoding of one item."""
 
@@ -27,16 +32,21 @@ def encode_bytes(value: bytes) -> bytes:
     if length == 1 and value[0] < 0x80:
         return bytes(value)
     if length < 56:
-        return bytes((0x80 + length,)) + value
+        return _PREFIX[length] + value
     size = (length.bit_length() + 7) // 8
     return bytes((0xB7 + size,)) + length.to_bytes(size, "big") + value
 
 
 def encode_uint(value: int) -> bytes:
     """A non-negative integer without leading zeros."""
-    if value < 0:
-        raise ValueError(f"RLP has no negative integers, got {value}")
-    return encode_bytes(value.to_bytes((value.bit_length() + 7) // 8, "big")) if value else EMPTY_STRING
+    if value < 128:
+        if value < 0:
+            raise ValueError(f"RLP has no negative integers, got {value}")
+        return _BYTE[value] if value else EMPTY_STRING
+    length = (value.bit_length() + 7) >> 3
+    if length < 56:
+        return _PREFIX[length] + value.to_bytes(length, "big")
+    return encode_bytes(value.to_bytes(length, "big"))
 
 
 def encode_sequence(encoded_items: Iterable[bytes]) -> bytes:
@@ -44,7 +54,7 @@ def encode_sequence(encoded_items: Iterable[bytes]) -> bytes:
     payload = b"".join(encoded_items)
     length = len(payload)
     if length < 56:
-        return bytes((0xC0 + length,)) + payload
+        return _LIST_PREFIX[length] + payload
     size = (length.bit_length() + 7) // 8
     return bytes((0xF7 + size,)) + length.to_bytes(size, "big") + payload
 
@@ -172,6 +182,18 @@ def _decode_item(data: bytes, position: int, limit: int, depth: int) -> tuple[It
     items: list[Item] = []
     position = start
     while position < end:
-        item, position = _decode_item(data, position, end, depth + 1)
-        items.append(item)
+        first = data[position]
+        # Most items are short byte strings: no call for them.
+        if 0x81 < first < 0xB8:
+            stop = position + first - 0x7F
+            if stop > end:
+                raise InvalidRLP("an item is longer than what contains it")
+            items.append(bytes(data[position + 1 : stop]))
+            position = stop
+        elif first == 0x80:
+            items.append(b"")
+            position += 1
+        else:
+            item, position = _decode_item(data, position, end, depth + 1)
+            items.append(item)
     return items, end

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from operator import attrgetter
 
 from openledger.evm_ext import encoding
 from openledger.evm_ext.encoding import Item, encode_bytes, encode_sequence, encode_uint
@@ -16,6 +17,8 @@ DEPOSIT_RECEIPT_VERSION = 1
 """Canyon's version of deposit receipts: depositNonce and version are part of what is hashed."""
 
 _DEPOSIT_TYPE = 0x7E
+_EMPTY_BLOOM = bytes(BLOOM_BYTES)
+_ENCODED_EMPTY_BLOOM_AND_LOGS = encode_bytes(_EMPTY_BLOOM) + encoding.EMPTY_LIST
 
 
 class UndecodableReceipt(ValueError):
@@ -77,9 +80,11 @@ class Receipt:
         fields = [
             encode_bytes(self.state_root) if self.state_root else encode_uint(self.status),
             encode_uint(self.cumulative_gas_used),
-            encode_bytes(self.bloom),
-            encode_sequence(_encode_log(log) for log in self.logs),
         ]
+        if self.logs:
+            fields += (encode_bytes(self.bloom), encode_sequence([_encode_log(log) for log in self.logs]))
+        else:
+            fields.append(_ENCODED_EMPTY_BLOOM_AND_LOGS)
         if self.deposit_nonce is not None:
             fields.append(encode_uint(self.deposit_nonce))
             if self.deposit_version is not None:
@@ -98,8 +103,10 @@ class Receipt:
             raise UndecodableReceipt(f"malformed receipt: {error}") from None
 
 
-def logs_bloom(logs: Iterable[Log]) -> bytes:
+def logs_bloom(logs: Sequence[Log]) -> bytes:
     """The Bloom filter of some logs, 256 bytes big-endian."""
+    if not logs:
+        return _EMPTY_BLOOM
     bits = 0
     for log in logs:
         bits |= bloom_bits(log.address)
@@ -108,6 +115,7 @@ def logs_bloom(logs: Iterable[Log]) -> bytes:
     return bits.to_bytes(BLOOM_BYTES, "big")
 
 
+@lru_cache(maxsize=16_384)
 def bloom_bits(value: bytes) -> int:
     """The three bits of a 2048-bit filter that an address or a topic sets, as an integer."""
     digest = keccak256(value)
@@ -135,9 +143,7 @@ def receipts_root(receipts: Iterable[Receipt]) -> bytes:
 def encode_stored(receipts: Iterable[Receipt]) -> bytes:
     """The receipts of a block with their derived fields, as the store keeps them."""
     return encode_sequence(
-        encode_sequence(
-            (encode_bytes(receipt.encode()), *(_encode_optional(getattr(receipt, name)) for name in _DERIVED))
-        )
+        encode_sequence([encode_bytes(receipt.encode()), *map(_encode_optional, _derived(receipt))])
         for receipt in receipts
     )
 
@@ -166,6 +172,7 @@ _DERIVED = (
     "blob_gas_used",
     "blob_gas_price",
 )
+_derived = attrgetter(*_DERIVED)
 
 
 def _encode_log(log: Log) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 from openledger.evm_ext import encoding
 from openledger.evm_ext.encoding import Item, encode_bytes, encode_sequence, encode_uint
@@ -116,6 +117,9 @@ class DepositTransaction:
             raise UndecodableTransaction(f"malformed deposit transaction: {error}") from None
 
 
+_SIGNED_PAYLOAD = "_signed_payload"
+
+
 @dataclass(frozen=True, eq=False)
 class Transaction:
     """A transaction of any type. Fields a type does not have keep their defaults.
@@ -174,6 +178,9 @@ class Transaction:
     @cached_property
     def signing_hash(self) -> bytes:
         """The 32 bytes that the sender signed."""
+        payload: bytes | None = self.__dict__.get(_SIGNED_PAYLOAD)
+        if payload is not None:
+            return keccak256(self.raw[:1] + encode_sequence((payload,)))
         if self.type == LEGACY:
             fields = list(_legacy_fields(self))
             if self.chain_id is not None:
@@ -449,7 +456,7 @@ def _decode_fee_market(
     authorization_list: tuple[Authorization, ...] = (),
 ) -> Transaction:
     """What types 2, 3 and 4 share: the first nine fields and the signature at the end."""
-    return Transaction(
+    transaction = Transaction(
         raw=raw,
         type=raw[0],
         chain_id=encoding.to_uint(fields[0]),
@@ -468,6 +475,12 @@ def _decode_fee_market(
         r=encoding.to_uint(fields[-2]),
         s=encoding.to_uint(fields[-1]),
     )
+    # The encoding is canonical, so what was signed is the list without its last three items, as it came.
+    header = raw[1]
+    start = 2 if header < 0xF8 else header - 0xF5
+    end = len(raw) - 1 - sum(len(encode_bytes(cast(bytes, item))) for item in fields[-2:])
+    transaction.__dict__[_SIGNED_PAYLOAD] = raw[start:end]
+    return transaction
 
 
 def _decode_dynamic_fee(raw: bytes, fields: list[Item]) -> Transaction:

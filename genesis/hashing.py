@@ -8,10 +8,10 @@ import os
 
 os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
 
-from eth_hash.auto import keccak as _keccak
+from sha3 import keccak_256 as _keccak_256
 
 
 def keccak256(data: bytes) -> bytes:
-    """The 32-byte Keccak-256 digest of `data` (Yellow Paper, KEC)."""
-    digest: bytes = _keccak(data)
+    """The 32-byte Keccak-256 digest of `data` (Yellow Paper, KEC). Raises TypeError for anything but bytes."""
+    digest: bytes = _keccak_256(data).digest()
     return digest
