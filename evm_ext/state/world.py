@@ -44,6 +44,8 @@ class WorldState:
         self.enter_block(environment, computation_class)
         self.deadline: float | None = None
         """Monotonic time after which a computation stops with `CallTimeout`; None in blocks."""
+        self.observer: Any = None
+        """Who hears of messages while they are recorded (see `index_recorder`); None otherwise."""
 
     def enter_block(self, environment: Any, computation_class: Any) -> None:
         """What runs next belongs to another block: its environment and its machine. Between transactions only."""
@@ -289,6 +291,16 @@ class WorldState:
         if self._transient:
             self._transient.clear()
         self._warm = set(self._precompiles)
+
+    @property
+    def changed_addresses(self) -> frozenset[bytes]:
+        """Accounts that transactions so far may have changed. Between transactions only."""
+        return frozenset(self._dirty)
+
+    def changed_slots(self, address: bytes) -> dict[int, int]:
+        """Slots of an account that transactions so far may have changed, and their words."""
+        slots = self._storage.get(address, {})
+        return {slot: slots.get(slot, 0) for slot in self._dirty_slots.get(address, ())}
 
     def intermediate_root(self) -> bytes:
         """The root of the state as it is between two transactions, which receipts before Byzantium hold.

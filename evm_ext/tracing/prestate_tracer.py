@@ -9,7 +9,7 @@ from openledger.evm_ext.state.account import EMPTY_CODE_HASH
 from openledger.evm_ext.tracing import opcodes
 from openledger.evm_ext.tracing.hooks import Budget, Json, TracedTransaction, Tracer, TransactionEnd
 from openledger.evm_ext.tracing.operands import created_address_with_salt, memory_bytes, peek, peek_address
-from openledger.evm_ext.vm.executor import contract_address, is_delegation
+from openledger.evm_ext.vm.entry import contract_address, is_delegation
 from openledger.genesis import predeploys
 from openledger.genesis.hashing import keccak256
 
@@ -72,7 +72,7 @@ class PrestateTracer(Tracer):
         to = transaction.to
         if to is None:
             to = contract_address(sender, self._state.get_nonce(sender))
-        for address in (sender, to, traced.header.fee_recipient):
+        for address in (sender, to, self._state.coinbase):
             self._look_up(address)
         self._look_up_delegate(to)
         if traced.is_op:

@@ -14,7 +14,7 @@ from openledger.evm_ext.tracing import faults
 from openledger.evm_ext.tracing.hooks import Frame, FrameEnd, TracedTransaction, Tracer, TransactionEnd
 from openledger.evm_ext.tracing.machine import TraceSession, traced
 from openledger.evm_ext.transactions import Transaction
-from openledger.evm_ext.vm.executor import contract_address
+from openledger.evm_ext.vm.entry import contract_address
 from openledger.evm_ext.vm.rules import Rules
 
 

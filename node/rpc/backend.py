@@ -20,6 +20,19 @@ class RpcLimits:
     """Logs that one answer may hold."""
     call_gas: int = 50_000_000
     call_time_s: float = 5.0
+    """For a call, and for a trace unless it asks for more."""
+    trace_time_s: float = 60.0
+    """The most that a trace may ask for, and that all transactions of a block may take."""
+    trace_bytes: int = 20 * 1024 * 1024
+    """What a trace may grow to."""
+    range_results: int = 10_000
+    """Slots of one debug_storageRangeAt."""
+    account_range_results: int = 256
+    """Accounts of one debug_accountRange or debug_dumpBlock, as in geth."""
+    modified_accounts_blocks: int = 64
+    """Blocks that one debug_getModifiedAccounts… may span: they are executed again."""
+    ots_page: int = 25
+    """Transactions of one page of a search, as in Erigon."""
     fee_history_blocks: int = 1_024
     fee_history_percentiles: int = 100
     proof_keys: int = 1_024

@@ -4,11 +4,14 @@ import trio
 
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.debug import DebugRaw
+from openledger.node.rpc.debug_state import DebugState
+from openledger.node.rpc.debug_trace import DebugTrace
 from openledger.node.rpc.dispatcher import Dispatcher
 from openledger.node.rpc.eth_blocks import EthBlocks
 from openledger.node.rpc.eth_calls import EthCalls
 from openledger.node.rpc.eth_config import EthConfig
 from openledger.node.rpc.eth_logs import EthLogs
+from openledger.node.rpc.eth_simulate import EthSimulate
 from openledger.node.rpc.eth_state import EthState
 from openledger.node.rpc.eth_subscriptions import EthSubscriptions
 from openledger.node.rpc.eth_transactions import EthTransactions
@@ -32,6 +35,7 @@ class EthereumRpc:
             EthState(backend),
             EthTransactions(backend),
             EthCalls(backend),
+            EthSimulate(backend),
             EthFees(backend),
             EthConfig(backend),
             self._logs,
@@ -39,6 +43,8 @@ class EthereumRpc:
             NodeInfo(backend),
             TxPool(backend),
             DebugRaw(backend),
+            DebugTrace(backend),
+            DebugState(backend),
         )
 
     def register(self, dispatcher: Dispatcher) -> None:
