@@ -1,104 +1,99 @@
 """`Chain`: one chain on disk, with its heads, blocks, state, calls, building and importing.
 
 The API is synchronous; callers on an event loop use a worker thread. One internal lock serialises whatever
-writes (`build`, `import_block`, `set_heads`). Reading takes no lock: blocks and trie nodes are only ever
-added, and heads are replaced as a whole.
+writes (`build`, `import_block`, `set_heads`, `rollback`). Reading takes no lock: blocks do not change, a state is read
+from a snapshot, and heads are replaced as a whole.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import structlog
-from lru import LRU
 
 from openledger.evm_ext import calls
 from openledger.evm_ext.block import Block, Header
 from openledger.evm_ext.building import ParentState, build_block, execute_block
-from openledger.evm_ext.calls import CallContext, CallRequest, CallResult, StateOverride
+from openledger.evm_ext.calls import CallContext, CallRequest, CallResult
 from openledger.evm_ext.errors import (
     DatabaseCorrupt,
     GenesisMismatch,
-    InconsistentHeads,
+    InvalidBlock,
+    StatePruned,
     TooManyResults,
-    UnknownBlock,
     UnknownParent,
 )
 from openledger.evm_ext.genesis_block import genesis_block
+from openledger.evm_ext.heads import LABELS, HeadChange, Heads, Label
+from openledger.evm_ext.index import AddressIndex, block_entries
+from openledger.evm_ext.index_recorder import recording
+from openledger.evm_ext.logs import LocatedLog, matching_logs, may_match
+from openledger.evm_ext.overrides import StateOverride
 from openledger.evm_ext.payload import PayloadAttributes
 from openledger.evm_ext.processing import ExecutedBlock, child_base_fee
-from openledger.evm_ext.receipts import Log, Receipt, bloom_bits
-from openledger.evm_ext.state.reader import StateDatabase
+from openledger.evm_ext.receipts import Receipt
+from openledger.evm_ext.state.policy import ARCHIVE, StateHistory
+from openledger.evm_ext.state.states import States
 from openledger.evm_ext.state.view import StateView
-from openledger.evm_ext.store import Store
+from openledger.evm_ext.store import FORMAT_VERSION, Store
+from openledger.evm_ext.stored_blocks import StoredBlocks
+from openledger.evm_ext.total_difficulty import TotalDifficulties
+from openledger.evm_ext.tracing.witness import ExecutionWitness, execution_witness
 from openledger.evm_ext.transactions import Transaction
+from openledger.evm_ext.upgrade import upgrade
 from openledger.evm_ext.vm.rules import Rules
 from openledger.genesis.genesis import Genesis
 
-Label = Literal["unsafe", "safe", "finalized"]
-LABELS: tuple[Label, ...] = ("unsafe", "safe", "finalized")
+_BAD_BLOCKS = 10
 
-_RECENT_HEADERS = 4_096
-_RECENT_BLOCKS = 128
-
-_log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class HeadChange:
-    """A head moved. For "unsafe", `removed` (newest first) left the canonical chain and `added` (oldest
-    first) joined it; for the other labels both are empty. All values are block hashes."""
-
-    label: Label
-    old: bytes
-    new: bytes
-    added: tuple[bytes, ...] = ()
-    removed: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True)
-class LocatedLog:
-    """A log with its place. `log_index` counts through the block."""
-
-    log: Log
-    block_hash: bytes
-    block_number: int
-    block_timestamp: int
-    transaction_hash: bytes
-    transaction_index: int
-    log_index: int
+__all__ = ["LABELS", "Chain", "HeadChange", "Label", "LocatedLog"]
 
 
 class Chain:
     """One chain. Get it from `open`, give it back with `close`."""
 
-    def __init__(self, store: Store, genesis: Genesis, genesis_hash: bytes) -> None:
+    def __init__(
+        self,
+        store: Store,
+        genesis: Genesis,
+        genesis_hash: bytes,
+        history: StateHistory,
+        address_index: bool = False,
+    ) -> None:
         self.genesis = genesis
         self.genesis_hash = genesis_hash
         self.rules = Rules.from_genesis(genesis)
         self.listeners: list[Callable[[HeadChange], None]] = []
         """Called after `set_heads`, from its thread, outside the lock, in order of registration."""
+        self.bad_blocks: deque[Block] = deque(maxlen=_BAD_BLOCKS)
+        """The last blocks that `import_block` refused, the newest last."""
+        self.history = history
         self._store = store
-        self._database = StateDatabase(store.node, store.code)
         self._write_lock = threading.RLock()
-        self._headers: LRU[bytes, Header] = LRU(_RECENT_HEADERS)
-        self._blocks: LRU[bytes, Block] = LRU(_RECENT_BLOCKS)
-        self._receipts: LRU[bytes, tuple[Receipt, ...]] = LRU(_RECENT_BLOCKS)
-        self._heads: dict[Label, Header] = {}
-        for label in LABELS:
-            block_hash = store.head(label)
-            header = None if block_hash is None else store.header(block_hash)
-            if header is None:
-                raise DatabaseCorrupt(f"the {label} head in {store.path} is missing: sync from an empty folder")
-            self._heads[label] = header
+        self._blocks = StoredBlocks(store)
+        self._total_difficulties = TotalDifficulties(self._blocks.header)
+        self._states = States(store, self._blocks.header)
+        self._heads = Heads(store, self._blocks, self._states, history)
+        self._machine_wrapper = recording if address_index else None
+        index = AddressIndex(store, store.canonical_hash)
+        self.index: AddressIndex | None = index if address_index else None
+        """Which transactions concern an account, and what they did inside; None where that is not recorded."""
+        if address_index:
+            index.begin(self.head().number + 1)
+        else:
+            index.interrupt()
 
     @classmethod
-    def open(cls, path: Path, genesis: Genesis) -> Chain:
+    def open(
+        cls, path: Path, genesis: Genesis, *, history: StateHistory = ARCHIVE, address_index: bool = False
+    ) -> Chain:
         """Open the chain in a folder, starting it from `genesis` if the folder is empty.
+
+        `history` says how much of the past is kept from now on; what was pruned before does not come back. A folder
+        of an older format is brought to the present one first, which takes a minute for a million accounts.
+        `address_index` records for explorers what transactions do inside, from now on; `index_one_more` records what
+        was stored before.
 
         Raises `GenesisMismatch` if the folder holds another chain, `GenesisInvalid`, `DatabaseLocked` if
         another process has it open, `DatabaseCorrupt`."""
@@ -114,7 +109,9 @@ class Chain:
                     f"{path} holds the chain with genesis 0x{stored.hex()}, not 0x{block.hash.hex()} "
                     f"(chain id {genesis.chain_id}): use another data folder or the genesis it was made with"
                 )
-            return cls(store, genesis, block.hash)
+            if store.version != FORMAT_VERSION or store.mark("base") is None:
+                upgrade(store)
+            return cls(store, genesis, block.hash, history, address_index)
         except BaseException:
             store.close()
             raise
@@ -143,128 +140,58 @@ class Chain:
         a hash that is not stored and `InconsistentHeads` if safe or finalized would not be on the canonical
         chain, in the order finalized ≤ safe ≤ unsafe; nothing has changed then."""
         with self._write_lock:
-            changes = self._move_heads(unsafe, safe, finalized)
+            changes = self._heads.move(unsafe, safe, finalized)
             listeners = tuple(self.listeners)
-        for change in changes:
-            for listener in listeners:
-                listener(change)
+        _tell(listeners, changes)
 
-    def _move_heads(self, unsafe: bytes | None, safe: bytes | None, finalized: bytes | None) -> list[HeadChange]:
-        old = self._heads
-        new: dict[Label, Header] = dict(old)
-        for label, block_hash in zip(LABELS, (unsafe, safe, finalized)):
-            if block_hash is not None:
-                header = self.header_by_hash(block_hash)
-                if header is None:
-                    raise UnknownBlock(f"the new {label} head 0x{block_hash.hex()} is not stored")
-                new[label] = header
-        added, removed = self._path(old["unsafe"], new["unsafe"])
-        self._check_consistent(new, added, removed)
-        moved: dict[str, bytes] = {label: new[label].hash for label in LABELS if new[label].hash != old[label].hash}
-        if not moved:
-            return []
-        self._store.put_heads(moved, added, removed)
-        self._heads = new
-        if removed:
-            _log.info("chain_reorganised", depth=len(removed), head="0x" + new["unsafe"].hash.hex())
-        return [
-            HeadChange(
-                label,
-                old[label].hash,
-                new[label].hash,
-                tuple(block.hash for block in added) if label == "unsafe" else (),
-                tuple(block.hash for block in removed) if label == "unsafe" else (),
-            )
-            for label in LABELS
-            if label in moved
-        ]
+    def rollback(self, block_hash: bytes) -> None:
+        """Make an ancestor the unsafe head again, and safe and finalized too if they are above it.
 
-    def _path(self, old: Header, new: Header) -> tuple[list[Block], list[Block]]:
-        """Blocks that join (oldest first) and leave (newest first) when the head moves."""
-        added: list[bytes] = []
-        removed: list[bytes] = []
-        while old.hash != new.hash:
-            if new.number >= old.number:
-                added.append(new.hash)
-                new = self._header(new.parent_hash)
-            else:
-                removed.append(old.hash)
-                old = self._header(old.parent_hash)
-        return [self._block(item) for item in reversed(added)], [self._block(item) for item in removed]
-
-    def _check_consistent(self, heads: Mapping[Label, Header], added: list[Block], removed: list[Block]) -> None:
-        joining = {block.number: block.hash for block in added}
-        leaving = {block.number for block in removed}
-        for label, limit in (("safe", "unsafe"), ("finalized", "safe")):
-            header, above = heads[label], heads[limit]  # type: ignore[index]
-            canonical = joining.get(header.number)
-            if canonical is None and header.number not in leaving:
-                canonical = self._store.canonical_hash(header.number)
-            if canonical != header.hash or header.number > above.number:
-                raise InconsistentHeads(
-                    f"the {label} head {header.number} (0x{header.hash.hex()}) would not be below the "
-                    f"{limit} head {above.number} (0x{above.hash.hex()}) on the canonical chain"
-                )
+        Done in steps, each of which leaves a whole chain; listeners are told afterwards. Where a pruned chain has
+        to make the old tries anew, the blocks above are forgotten. Raises `UnknownBlock`, `InconsistentHeads` for a
+        block that is no ancestor, `StatePruned` if too little is kept to go back that far."""
+        with self._write_lock:
+            changes = self._heads.roll_back(self._blocks.known_header(block_hash))
+            listeners = tuple(self.listeners)
+        _tell(listeners, changes)
 
     # --- blocks -------------------------------------------------------------------------------------
 
     def header_by_hash(self, block_hash: bytes) -> Header | None:
         """Any stored block's header, canonical or not."""
-        header = self._headers.get(block_hash)
-        if header is None:
-            header = self._store.header(block_hash)
-            if header is not None:
-                self._headers[block_hash] = header
-        return header
+        return self._blocks.find_header(block_hash)
 
     def header_by_number(self, number: int) -> Header | None:
         """The canonical header with a number."""
         block_hash = self._store.canonical_hash(number)
-        return None if block_hash is None else self.header_by_hash(block_hash)
+        return None if block_hash is None else self._blocks.find_header(block_hash)
 
     def block_by_hash(self, block_hash: bytes) -> Block | None:
         """Any stored block, canonical or not."""
-        block = self._blocks.get(block_hash)
-        if block is None:
-            block = self._store.block(block_hash)
-            if block is not None:
-                self._blocks[block_hash] = block
-        return block
+        return self._blocks.find_block(block_hash)
 
     def block_by_number(self, number: int) -> Block | None:
         """The canonical block with a number."""
         block_hash = self._store.canonical_hash(number)
-        return None if block_hash is None else self.block_by_hash(block_hash)
+        return None if block_hash is None else self._blocks.find_block(block_hash)
 
     def has_block(self, block_hash: bytes) -> bool:
         """Whether a block is stored, and so known to be valid."""
-        return block_hash in self._headers or self._store.has_block(block_hash)
+        return self._blocks.has(block_hash)
+
+    def total_difficulty(self, block_hash: bytes) -> int:
+        """The sum of the difficulties up to a stored block: by it chains of proof of work are chosen. Raises
+        `UnknownBlock`."""
+        self._blocks.known_header(block_hash)
+        return self._total_difficulties.of(block_hash)
 
     def receipts(self, block_hash: bytes) -> tuple[Receipt, ...]:
         """The receipts of a stored block. Raises `UnknownBlock`."""
-        receipts = self._receipts.get(block_hash)
-        if receipts is None:
-            receipts = self._store.receipts(block_hash)
-            if receipts is None:
-                raise UnknownBlock(f"block 0x{block_hash.hex()} is not stored")
-            self._receipts[block_hash] = receipts
-        return receipts
+        return self._blocks.receipts(block_hash)
 
     def transaction_location(self, tx_hash: bytes) -> tuple[bytes, int] | None:
         """(block hash, index) of a transaction on the canonical chain."""
         return self._store.transaction_location(tx_hash)
-
-    def _header(self, block_hash: bytes) -> Header:
-        header = self.header_by_hash(block_hash)
-        if header is None:
-            raise DatabaseCorrupt(f"block 0x{block_hash.hex()} is missing")
-        return header
-
-    def _block(self, block_hash: bytes) -> Block:
-        block = self.block_by_hash(block_hash)
-        if block is None:
-            raise DatabaseCorrupt(f"block 0x{block_hash.hex()} is missing")
-        return block
 
     # --- logs ---------------------------------------------------------------------------------------
 
@@ -276,26 +203,8 @@ class Chain:
     ) -> Iterator[LocatedLog]:
         """The logs of one block that match an eth_getLogs filter: any of `addresses` (none: all) and, for
         each place in `topics`, any of the given topics (None or empty: all). Raises `UnknownBlock`."""
-        header = self.header_by_hash(block_hash)
-        if header is None:
-            raise UnknownBlock(f"block 0x{block_hash.hex()} is not stored")
-        if not _bloom_may_match(int.from_bytes(header.logs_bloom, "big"), addresses, topics):
-            return
-        log_index = -1
-        block = self._block(block_hash)
-        for index, receipt in enumerate(self.receipts(block_hash)):
-            for log in receipt.logs:
-                log_index += 1
-                if _matches(log, addresses, topics):
-                    yield LocatedLog(
-                        log,
-                        block_hash,
-                        header.number,
-                        header.timestamp,
-                        block.transactions[index].hash,
-                        index,
-                        log_index,
-                    )
+        if may_match(self._blocks.known_header(block_hash), addresses, topics):
+            yield from matching_logs(self._blocks.block(block_hash), self.receipts(block_hash), addresses, topics)
 
     def logs(
         self,
@@ -322,17 +231,14 @@ class Chain:
     # --- state --------------------------------------------------------------------------------------
 
     def state(self, block_hash: bytes) -> StateView:
-        """The state after a stored block. Raises `UnknownBlock`."""
-        header = self.header_by_hash(block_hash)
-        if header is None:
-            raise UnknownBlock(f"block 0x{block_hash.hex()} is not stored")
-        return StateView(self._database.reader(header.state_root))
+        """The state after a stored block. Raises `UnknownBlock`, and `StatePruned` now, or when a trie is asked for,
+        where too little of an old state is kept."""
+        header = self._blocks.known_header(block_hash)
+        return StateView(self._states.reader(header))
 
     def next_base_fee(self, block_hash: bytes) -> int:
         """The base fee in wei of a block on top of a stored one. Raises `UnknownBlock`."""
-        header = self.header_by_hash(block_hash)
-        if header is None:
-            raise UnknownBlock(f"block 0x{block_hash.hex()} is not stored")
+        header = self._blocks.known_header(block_hash)
         return child_base_fee(self.rules, header)
 
     def call(
@@ -346,7 +252,7 @@ class Chain:
     ) -> CallResult:
         """Run a message on the state after a block; see `calls.call`. Raises `UnknownBlock`."""
         return calls.call(
-            self._call_context(block_hash),
+            self.call_context(block_hash),
             request,
             state_overrides,
             gas_cap=gas_cap,
@@ -364,23 +270,34 @@ class Chain:
     ) -> int:
         """Gas that lets a message succeed after a block; see `calls.estimate_gas`. Raises `UnknownBlock`."""
         return calls.estimate_gas(
-            self._call_context(block_hash),
+            self.call_context(block_hash),
             request,
             state_overrides,
             gas_cap=gas_cap,
             time_limit_s=time_limit_s,
         )
 
-    def _call_context(self, block_hash: bytes) -> CallContext:
-        header = self.header_by_hash(block_hash)
-        if header is None:
-            raise UnknownBlock(f"block 0x{block_hash.hex()} is not stored")
+    def call_context(self, block_hash: bytes) -> CallContext:
+        """What calls, access lists and simulations after a block run on. Raises `UnknownBlock`."""
+        header = self._blocks.known_header(block_hash)
         return CallContext(
             self.rules,
             header,
-            self._database.reader(header.state_root),
+            self._states.reader(header),
             self._ancestor_hashes(header.parent_hash, header.number - 1),
         )
+
+    def execution_witness(self, block: Block) -> ExecutionWitness:
+        """What a stranger needs to execute a block whose parent is stored; see `tracing.witness`.
+
+        Raises `UnknownParent`, `StatePruned`, `InvalidBlock`; the genesis has no parent."""
+        parent = self.header_by_hash(block.header.parent_hash)
+        if parent is None:
+            raise UnknownParent(f"parent 0x{block.header.parent_hash.hex()} is not stored")
+        if parent.number < self._states.first_whole:
+            raise StatePruned(parent.number, parent.hash, parent.state_root)
+        store = self._store
+        return execution_witness(self.rules, block, parent, store.node, store.code, self.header_by_hash)
 
     # --- new blocks -----------------------------------------------------------------------------------
 
@@ -396,7 +313,9 @@ class Chain:
         and fit. Raises `UnknownParent`, `InvalidAttributes`, `InvalidBlockTransaction`; what to do about an
         invalid payload (deposits only, since Holocene) is the caller's to decide."""
         with self._write_lock:
-            block, executed = build_block(self.rules, self._parent_state(parent_hash), attributes, candidates)
+            block, executed = build_block(
+                self.rules, self.parent_state(parent_hash), attributes, candidates, self._machine_wrapper
+            )
             self._keep(block, executed)
             return block
 
@@ -408,7 +327,7 @@ class Chain:
     ) -> tuple[Block, ExecutedBlock]:
         """Build and execute a block as `build` does, without storing it and beside other writers: a payload may
         be rebuilt many times before one is taken. `keep_draft` stores it."""
-        return build_block(self.rules, self._parent_state(parent_hash), attributes, candidates)
+        return build_block(self.rules, self.parent_state(parent_hash), attributes, candidates, self._machine_wrapper)
 
     def keep_draft(self, block: Block, executed: ExecutedBlock) -> None:
         """Store what `draft` gave, unless it is stored; heads do not move."""
@@ -424,21 +343,55 @@ class Chain:
         with self._write_lock:
             if self.has_block(block.hash):
                 return
-            executed = execute_block(self.rules, self._parent_state(block.header.parent_hash), block)
+            try:
+                executed = execute_block(
+                    self.rules, self.parent_state(block.header.parent_hash), block, self._machine_wrapper
+                )
+            except InvalidBlock:
+                self.bad_blocks.append(block)
+                raise
             self._keep(block, executed)
 
     def _keep(self, block: Block, executed: ExecutedBlock) -> None:
-        self._store.put_block(block, executed.receipts, executed.changes, executed.index_entries)
-        self._headers[block.hash] = block.header
-        self._blocks[block.hash] = block
-        self._receipts[block.hash] = executed.receipts
+        entries = () if self.index is None else block_entries(block, executed.receipts, executed.records)
+        self._store.put_block(block, executed.receipts, executed.changes, entries)
+        self._blocks.remember(block, executed.receipts)
+        self._states.remember(block.hash, executed.changes.diff)
+        if self._heads.pruner is not None:
+            self._heads.pruner.block_stored(block.number, executed.changes.diff)
 
-    def _parent_state(self, parent_hash: bytes) -> ParentState:
+    def index_one_more(self) -> int:
+        """Execute again and index the newest canonical block that was stored without; gives how many are left.
+
+        Raises `StatePruned` where the state to execute it on is not kept: what is older stays out of the index."""
+        index = self.index
+        complete_from = None if index is None else index.complete_from
+        if index is None or complete_from is None or complete_from <= 1:
+            return 0
+        number = complete_from - 1
+        block = self.block_by_number(number)
+        if block is None:
+            raise DatabaseCorrupt(f"canonical block {number} is missing")
+        entries: list[tuple[bytes, bytes]] = []
+        if not index.has_block(block.hash):
+            parent = self.parent_state(block.header.parent_hash)
+            executed = execute_block(self.rules, parent, block, recording)
+            entries = block_entries(block, executed.receipts, executed.records)
+        with self._write_lock:
+            index.fill(number, entries)
+        return number - 1
+
+    def parent_state(self, parent_hash: bytes) -> ParentState:
+        """What a block on a stored parent is executed on. Raises `UnknownParent`, `StatePruned`."""
         parent = self.header_by_hash(parent_hash)
         if parent is None:
             raise UnknownParent(f"parent 0x{parent_hash.hex()} is not stored: fetch it first")
         return ParentState(
-            parent, self._database.reader(parent.state_root), self._ancestor_hashes(parent.hash, parent.number)
+            parent,
+            self._states.reader(parent),
+            self._ancestor_hashes(parent.hash, parent.number),
+            block_by_hash=self.block_by_hash,
+            total_difficulty=lambda: self._total_difficulties.of(parent_hash),
         )
 
     def _ancestor_hashes(self, newest_hash: bytes, newest_number: int) -> Callable[[int], bytes]:
@@ -448,23 +401,14 @@ class Chain:
         def ancestor_hash(number: int) -> bytes:
             lowest = min(known)
             while number < lowest:
-                known[lowest - 1] = self._header(known[lowest]).parent_hash
+                known[lowest - 1] = self._blocks.header(known[lowest]).parent_hash
                 lowest -= 1
             return known.get(number, b"")
 
         return ancestor_hash
 
 
-def _bloom_may_match(bloom: int, addresses: Collection[bytes], topics: Sequence[Collection[bytes] | None]) -> bool:
-    for wanted in (addresses, *topics):
-        if wanted and not any(bits & bloom == bits for bits in map(bloom_bits, wanted)):
-            return False
-    return True
-
-
-def _matches(log: Log, addresses: Collection[bytes], topics: Sequence[Collection[bytes] | None]) -> bool:
-    if addresses and log.address not in addresses:
-        return False
-    if len(topics) > len(log.topics):
-        return False
-    return all(not wanted or topic in wanted for wanted, topic in zip(topics, log.topics))
+def _tell(listeners: Iterable[Callable[[HeadChange], None]], changes: Iterable[HeadChange]) -> None:
+    for change in changes:
+        for listener in listeners:
+            listener(change)

@@ -21,7 +21,7 @@ Keys are one letter and then:
 | s | hashed address, hashed slot | word at the unsafe head |
 | A | hashed address, number | account before the canonical block with this number changed it; empty if there was none |
 | S | hashed address, hashed slot, number | word before the canonical block with this number changed it |
-| x | kind letter, … | index of addresses and internal operations, where recorded, see `ExecutedBlock.index_entries` |
+| x | kind letter, … | index of addresses and internal operations, where recorded, see `index.py` |
 | H | label | block hash of a head |
 | m | name | format version, genesis, what the flat tables hold (`Marks`) |
 
@@ -41,8 +41,8 @@ from openledger.evm_ext.errors import DatabaseCorrupt, UndecodableBlock
 from openledger.evm_ext.receipts import Receipt, UndecodableReceipt, decode_stored, encode_stored
 from openledger.evm_ext.state.changes import StateChanges, StateDiff
 
-FORMAT_VERSION = b"1"
-READABLE_VERSIONS = (b"1", b"2")
+FORMAT_VERSION = b"2"
+READABLE_VERSIONS = (b"1", FORMAT_VERSION)
 
 
 def number_key(number: int) -> bytes:
@@ -218,12 +218,14 @@ class Store:
         removed: Iterable[Block],
         flat: Iterable[tuple[bytes, bytes | None]] = (),
         *,
+        forgotten: Iterable[tuple[int, bytes]] = (),
         sync: bool = True,
     ) -> None:
         """Move heads, and make `added` canonical in the place of `removed`, in one batch.
 
-        `flat` is what the move changes in the flat tables, their history and marks (None deletes). With `sync` the
-        batch, and so every earlier one, survives loss of power too."""
+        `flat` is what the move changes in the flat tables, their history and marks (None deletes), `forgotten` are
+        number and hash of blocks to delete. With `sync` the batch, and so every earlier one, survives loss of power
+        too."""
         with self.database.batch(sync=sync) as batch:
             for block in removed:
                 batch.delete(b"i" + number_key(block.number))
@@ -238,6 +240,8 @@ class Store:
                     batch.delete(key)
                 else:
                     batch.put(key, value)
+            for number, block_hash in forgotten:
+                self.delete_block(batch, number, block_hash)
 
     # --- which chain this is ------------------------------------------------------------------------------
 

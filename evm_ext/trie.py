@@ -287,7 +287,15 @@ class Trie:
             return encode_sequence((encode_bytes(_encode_path(node.path, True)), encode_bytes(node.value)))
         if kind is _Extension:
             return encode_sequence((encode_bytes(_encode_path(node.path, False)), self._reference(node.child, nodes)))
-        parts = [self._reference(child, nodes) for child in node.children]
+        # Nearly all children are absent or unchanged: no call for them.
+        parts = [
+            EMPTY_STRING
+            if child is None
+            else b"\xa0" + child
+            if type(child) is bytes
+            else self._reference(child, nodes)
+            for child in node.children
+        ]
         parts.append(encode_bytes(node.value))
         return encode_sequence(parts)
 
@@ -393,6 +401,25 @@ def walk(
             stack.append((path + prefix, item[1]))
         elif path + prefix >= start:
             yield path + prefix, b"", item[1]
+
+
+def load_item(source: NodeSource, reference: Any, owner: bytes = b"") -> Any:
+    """The decoded node that a reference (a hash, an embedded node, None) stands for. Raises as `walk`."""
+    return encoding.decode(_checked(source, reference, owner)) if type(reference) is bytes else reference
+
+
+def child_by_digit(item: Any) -> tuple[bytes, dict[str, Any]]:
+    """The value at a decoded node and its children by the next digit of the path, as if it were a branch."""
+    if item is None:
+        return b"", {}
+    if len(item) == 17:
+        return item[16], {f"{index:x}": child for index, child in enumerate(item[:16]) if child}
+    path, is_leaf = _decode_path(item[0])
+    if not path:
+        return item[1], {}
+    if not is_leaf and len(path) == 1:
+        return b"", {path: item[1]}
+    return b"", {path[0]: [_encode_path(path[1:], is_leaf), item[1]]}
 
 
 def _node_from_item(item: Any) -> _Leaf | _Extension | _Branch:

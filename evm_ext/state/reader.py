@@ -1,7 +1,7 @@
 """Where the state of a block is read from.
 
-`StateReader` is the seam: execution, calls and proofs know nothing else of how state is kept. Today it is
-read from the state trie; a flat table of accounts and slots can take that place.
+`StateReader` is the seam: execution, calls and proofs know nothing else of how state is kept. `TrieReader` needs
+nothing but trie nodes; `flat.FlatReader` takes accounts and words from flat tables.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ from typing import Any, Protocol, cast
 from lru import LRU
 
 from openledger.evm_ext import encoding
+from openledger.evm_ext.errors import DatabaseCorrupt
 from openledger.evm_ext.state.account import EMPTY_CODE_HASH, Account, decode_account
-from openledger.evm_ext.trie import EMPTY_ROOT, MissingTrieNode, NodeSource, Trie, lookup
+from openledger.evm_ext.trie import EMPTY_ROOT, NodeSource, Trie, lookup
 from openledger.genesis.hashing import keccak256
 
 NODE_CACHE_ENTRIES = 32_768
 CODE_CACHE_ENTRIES = 1_024
+
+
+class MissingCode(DatabaseCorrupt):
+    """An account has code that is not stored."""
 
 
 class StateReader(Protocol):
@@ -31,7 +36,7 @@ class StateReader(Protocol):
         """The account, None if there is none."""
 
     def storage(self, address: bytes, storage_root: bytes, slot: int) -> int:
-        """A storage word below a storage root; 0 if nothing is there."""
+        """A storage word of an account with that storage root; 0 if nothing is there."""
 
     def code(self, code_hash: bytes) -> bytes:
         """The code with this hash."""
@@ -63,6 +68,18 @@ class StateDatabase:
     def reader(self, root: bytes) -> TrieReader:
         return TrieReader(self, root)
 
+    def code(self, code_hash: bytes) -> bytes:
+        """Raises `MissingCode`."""
+        if code_hash == EMPTY_CODE_HASH:
+            return b""
+        code = self.codes.get(code_hash)
+        if code is None:
+            code = self.load_code(code_hash)
+            if code is None:
+                raise MissingCode(f"the code with hash 0x{code_hash.hex()} is not stored")
+            self.codes[code_hash] = code
+        return code
+
 
 class TrieReader:
     """Reads a state from its trie. Implements `StateReader`."""
@@ -87,15 +104,7 @@ class TrieReader:
         return 0 if raw is None else encoding.to_uint(encoding.decode(raw))
 
     def code(self, code_hash: bytes) -> bytes:
-        if code_hash == EMPTY_CODE_HASH:
-            return b""
-        code = self._database.codes.get(code_hash)
-        if code is None:
-            code = self._database.load_code(code_hash)
-            if code is None:
-                raise MissingTrieNode(code_hash)
-            self._database.codes[code_hash] = code
-        return code
+        return self._database.code(code_hash)
 
     def account_trie(self) -> Trie:
         return Trie(self._database.node, self._root, self._database.nodes)

@@ -7,6 +7,7 @@ costs what is undone. A flat table of accounts can replace the reader without an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from openledger.evm_ext.encoding import encode_uint
@@ -101,6 +102,44 @@ class WorldState:
 
     def increment_nonce(self, address: bytes) -> None:
         self.set_nonce(address, self.get_nonce(address) + 1)
+
+    def nonce_balance_and_code_hash(self, address: bytes) -> tuple[int, int, bytes]:
+        nonce, balance, _, code_hash = self._account(address) or EMPTY_ACCOUNT
+        return nonce, balance, code_hash
+
+    def has_no_code(self, address: bytes) -> bool:
+        """Whether a call of the address runs nothing: neither code nor a precompile."""
+        account = self._account(address)
+        return (account is None or account[3] == EMPTY_CODE_HASH) and address not in self._precompiles
+
+    def charge_sender(self, address: bytes, amount: int) -> None:
+        """Take the most a transaction can cost, and count its nonce up."""
+        old = self._account(address)
+        nonce, balance, root, code_hash = old or EMPTY_ACCOUNT
+        if balance < amount:
+            raise ValueError(f"0x{address.hex()} has {balance}, not {amount}")
+        self._set_account(address, old, Account(nonce + 1, balance - amount, root, code_hash))
+
+    def pay(self, sender: bytes, charge: int, credits: Iterable[tuple[bytes, int]]) -> None:
+        """A whole transaction that runs no code: the sender's nonce goes up, it pays, others get. Final at once.
+
+        Call between transactions only: nothing is noted for undoing."""
+        accounts = self._accounts
+        nonce, balance, root, code_hash = self._account(sender) or EMPTY_ACCOUNT
+        if balance < charge:
+            raise ValueError(f"0x{sender.hex()} has {balance}, not {charge}")
+        accounts[sender] = Account(nonce + 1, balance - charge, root, code_hash)
+        self._dirty.add(sender)
+        for address, amount in credits:
+            old = self._account(address)
+            nonce, balance, root, code_hash = old or EMPTY_ACCOUNT
+            if amount:
+                accounts[address] = Account(nonce, balance + amount, root, code_hash)
+                self._dirty.add(address)
+            elif old is not None and old.is_empty:
+                # Touched and empty: it goes, as at the end of any transaction (EIP-161).
+                self.touch_account(address)
+                self.end_transaction()
 
     def get_code_hash(self, address: bytes) -> bytes:
         account = self._account(address)
