@@ -21,8 +21,9 @@ from openledger.evm_ext.fees import (
     L1FeeParameters,
 )
 from openledger.evm_ext.receipts import Log
+from openledger.evm_ext.state.account import EMPTY_CODE_HASH
 from openledger.evm_ext.state.world import WorldState
-from openledger.evm_ext.transactions import BLOB, MAX_UINT64, Authorization, Transaction
+from openledger.evm_ext.transactions import BLOB, DYNAMIC_FEE, MAX_UINT64, Authorization, Transaction
 from openledger.evm_ext.vm.entry import (
     DELEGATION_PREFIX,
     apply_message,
@@ -43,7 +44,6 @@ from openledger.evm_ext.vm.intrinsic import (
 from openledger.evm_ext.vm.rules import MAX_INIT_CODE_BYTES, BlockRules
 from openledger.evm_ext.vm.validity import validate_form
 from openledger.genesis import predeploys
-from openledger.genesis.hashing import keccak256
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,8 @@ class Executor:
                 f"gas limit reached: the transaction may use {transaction.gas}, {gas_available} are left in the block"
             )
         if transaction.deposit is not None:
-            outcome = self._execute_deposit(transaction)
-        else:
-            outcome = self._execute_signed(transaction)
-        self.state.end_transaction()
-        return outcome
+            return self._execute_deposit(transaction)
+        return self._execute_signed(transaction)
 
     # --- transactions with a signature ----------------------------------------------------------------
 
@@ -123,6 +120,8 @@ class Executor:
         self._validate_against_state(transaction, sender)
 
         gas_price = transaction.effective_gas_price(base_fee)
+        if self._is_payment(transaction):
+            return self._pay(transaction, sender, needed, gas_price)
         upfront = transaction.gas * gas_price
         l1_fee: int | None = None
         parameters: L1FeeParameters | None = None
@@ -132,9 +131,8 @@ class Executor:
             upfront += l1_fee + parameters.operator_fee(transaction.gas)
         elif transaction.type == BLOB:
             upfront += len(transaction.blob_versioned_hashes) * GAS_PER_BLOB * environment.blob_base_fee
-        state.delta_balance(sender, -upfront)
-        state.increment_nonce(sender)
-        refund = self.apply_authorizations(transaction.authorization_list)
+        state.charge_sender(sender, upfront)
+        refund = self.apply_authorizations(transaction.authorization_list) if transaction.authorization_list else 0
 
         gas = transaction.gas - needed
         computation, created = self._compute(transaction, sender, gas, gas_price, transaction.nonce, refund)
@@ -153,7 +151,7 @@ class Executor:
             state.delta_balance(predeploys.L1_FEE_VAULT, l1_fee)
             state.delta_balance(predeploys.OPERATOR_FEE_VAULT, operator_fee)
         self._destroy(computation)
-        return self._outcome(
+        outcome = self._outcome(
             computation,
             gas_used=gas_used,
             contract_address=created,
@@ -161,28 +159,65 @@ class Executor:
             l1_fee=l1_fee,
             operator_fee=operator_fee,
         )
+        state.end_transaction()
+        return outcome
+
+    def _is_payment(self, transaction: Transaction) -> bool:
+        """Whether the transaction only moves value: nothing runs, so nothing can fail and nothing is to be undone."""
+        to, state = transaction.to, self.state
+        return (
+            to is not None
+            and transaction.value > 0
+            and transaction.type <= DYNAMIC_FEE
+            and self.rules.clears_empty_accounts
+            and state.observer is None
+            and not state.computation_class.is_traced
+            and state.has_no_code(to)
+        )
+
+    def _pay(self, transaction: Transaction, sender: bytes, needed: int, gas_price: int) -> Outcome:
+        environment = self.environment
+        gas_used = max(needed, floor_gas(transaction.data, self.rules))
+        base_fee = environment.base_fee_per_gas
+        charge = gas_used * gas_price + transaction.value
+        credits = [
+            (transaction.to or b"", transaction.value),
+            (environment.coinbase, gas_used * (gas_price - base_fee)),
+        ]
+        l1_fee = operator_fee = None
+        if self.rules.is_op:
+            parameters = self.l1_fee_parameters
+            l1_fee = parameters.l1_fee(transaction.flz_size)
+            operator_fee = parameters.operator_fee(gas_used)
+            charge += l1_fee + operator_fee
+            credits += (
+                (predeploys.BASE_FEE_VAULT, gas_used * base_fee),
+                (predeploys.L1_FEE_VAULT, l1_fee),
+                (predeploys.OPERATOR_FEE_VAULT, operator_fee),
+            )
+        self.state.pay(sender, charge, credits)
+        return Outcome(True, gas_used, (), b"", None, None, gas_price, None, l1_fee, operator_fee)
 
     def _validate_against_state(self, transaction: Transaction, sender: bytes) -> None:
         state, environment = self.state, self.environment
-        where = f"address 0x{sender.hex()}"
-        nonce = state.get_nonce(sender)
-        if transaction.nonce < nonce:
-            raise errors.NonceTooLow(f"nonce too low: {where}, tx: {transaction.nonce} state: {nonce}")
-        if transaction.nonce > nonce:
-            raise errors.NonceTooHigh(f"nonce too high: {where}, tx: {transaction.nonce} state: {nonce}")
-        code = state.get_code(sender)
-        if code and not (is_delegation(code) and self.rules.has_delegations):
-            raise errors.SenderNotEOA(f"sender not an eoa: {where}, codehash: 0x{keccak256(code).hex()}")
+        nonce, balance, code_hash = state.nonce_balance_and_code_hash(sender)
+        if transaction.nonce != nonce:
+            where = f"address 0x{sender.hex()}, tx: {transaction.nonce} state: {nonce}"
+            if transaction.nonce < nonce:
+                raise errors.NonceTooLow(f"nonce too low: {where}")
+            raise errors.NonceTooHigh(f"nonce too high: {where}")
+        if code_hash != EMPTY_CODE_HASH and not (is_delegation(state.get_code(sender)) and self.rules.has_delegations):
+            raise errors.SenderNotEOA(f"sender not an eoa: address 0x{sender.hex()}, codehash: 0x{code_hash.hex()}")
         if transaction.max_fee_per_gas < environment.base_fee_per_gas:
             raise errors.FeeCapTooLow(
-                f"max fee per gas less than block base fee: {where}, "
+                f"max fee per gas less than block base fee: address 0x{sender.hex()}, "
                 f"maxFeePerGas: {transaction.max_fee_per_gas}, baseFee: {environment.base_fee_per_gas}"
             )
         cost = transaction.gas * transaction.max_fee_per_gas + transaction.value
         if transaction.type == BLOB:
             if transaction.max_fee_per_blob_gas < environment.blob_base_fee:
                 raise errors.FeeCapTooLow(
-                    f"max fee per blob gas less than block blob gas fee: {where}, "
+                    f"max fee per blob gas less than block blob gas fee: address 0x{sender.hex()}, "
                     f"blobGasFeeCap: {transaction.max_fee_per_blob_gas}, "
                     f"blobBaseFee: {environment.blob_base_fee}"
                 )
@@ -190,10 +225,9 @@ class Executor:
         if self.rules.is_op:
             parameters = self.l1_fee_parameters
             cost += parameters.l1_fee(transaction.flz_size) + parameters.operator_fee(transaction.gas)
-        balance = state.get_balance(sender)
         if balance < cost:
             raise errors.InsufficientFunds(
-                f"insufficient funds for gas * price + value: {where} have {balance} want {cost}"
+                f"insufficient funds for gas * price + value: address 0x{sender.hex()} have {balance} want {cost}"
             )
 
     def apply_authorizations(self, authorizations: tuple[Authorization, ...]) -> int:
@@ -237,6 +271,7 @@ class Executor:
         problem = self._deposit_problem(transaction, sender)
         if problem is not None:
             state.increment_nonce(sender)
+            state.end_transaction()
             return Outcome(
                 success=False,
                 gas_used=transaction.gas,
@@ -252,13 +287,15 @@ class Executor:
         computation, created = self._compute(transaction, sender, gas, 0, nonce, 0)
         gas_used = self._gas_used(transaction, computation)
         self._destroy(computation)
-        return self._outcome(
+        outcome = self._outcome(
             computation,
             gas_used=gas_used,
             contract_address=created,
             effective_gas_price=0,
             deposit_nonce=nonce,
         )
+        state.end_transaction()
+        return outcome
 
     def _deposit_problem(self, transaction: Transaction, sender: bytes) -> str | None:
         try:
