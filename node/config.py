@@ -61,6 +61,27 @@ class EngineConfig(BaseModel):
     max_output_tokens: int = Field(512, ge=1, le=8192)
 
 
+class BatcherConfig(BaseModel):
+    """How a sequencer's blocks reach L1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_kind: Literal["span", "singular"] = "span"
+    max_channel_blocks: int = Field(10, ge=1, description="a channel closes with this many blocks")
+    max_channel_duration_s: float = Field(5.0, gt=0, description="or this long after its first block was seen")
+    target_channel_bytes: int = Field(600_000, ge=1_000, description="or when it has about this size, compressed")
+    fallback: Literal["calldata", "blobs", "none"] = Field(
+        "calldata", description="where data goes while the DA layer cannot take it"
+    )
+    failover_after_s: float = Field(60.0, ge=0, description="for how long the DA layer may fail before that")
+    failback_after_s: float = Field(60.0, gt=0, description="when the DA layer is tried again")
+    throttle_backlog_bytes: int = Field(
+        8_000_000, ge=0, description="unposted bytes of transactions from which blocks are kept small; 0 never"
+    )
+    throttle_block_bytes: int = Field(40_000, ge=1_000)
+    dry_run: bool = Field(False, description="build and measure channels, post nothing")
+
+
 class Config(BaseSettings):
     """What a node is told. Paths may start with `~`; everything listens on loopback unless `host` says otherwise."""
 
@@ -101,6 +122,7 @@ class Config(BaseSettings):
         "", repr=False, description="hex private key that signs gossiped blocks; dev has its own"
     )
     batcher_key: str = Field("", repr=False)
+    batcher: BatcherConfig = BatcherConfig()
     provider_key: str = Field("", repr=False, description="hex private key that signs receipts and settles")
     parent_pid: int = Field(0, ge=0, description="stop when this parent process is gone; 0 means never")
     settle_interval_s: float = Field(20.0, gt=0, description="how often unpacked receipts are settled")

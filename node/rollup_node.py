@@ -39,7 +39,7 @@ from openledger.node.rpc_client import RpcError as RpcClientError
 from openledger.node.supervisor import Service
 from openledger.p2p.backend import ChainBackend
 from openledger.p2p.service import P2PConfig, P2PService
-from openledger.rollup.batcher import Batcher
+from openledger.rollup.batcher import Batcher, BatcherSettings
 from openledger.rollup.config import RollupConfig
 from openledger.rollup.da.client import DAClient, open_da_client
 from openledger.rollup.da.worker import open_blob_worker
@@ -96,6 +96,7 @@ class RollupNode:
     content: ContentStore
     dispatcher: Dispatcher
     services: list[Service]
+    batcher: Batcher | None = None
 
     def registry(self, block_hash: bytes | None = None) -> Registry:
         """Our contracts' state after a block; None is the unsafe head."""
@@ -187,23 +188,25 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
             Service("p2p", p2p.run),
             Service("driver", driver.run, probe=lambda: driver.status.problem),
         ]
+        batcher: Batcher | None = None
         if sequencing:
-            sequencer = Sequencer(engine, pool, l1)
-            sequencer.on_block.append(_publisher(p2p))
-            batcher = Batcher(
+            batcher = posting = Batcher(
                 engine,
                 l1,
                 da,
                 private_key(config.batcher_key, "batcher_key", BATCHER.private_key if preset.development else None),
                 current_l1=lambda: driver.status.current_l1.number if driver.status.current_l1 else None,
+                settings=BatcherSettings(**config.batcher.model_dump()),
             )
+            sequencer = Sequencer(engine, pool, l1, data_limit=batcher.data_limit)
+            sequencer.on_block.append(_publisher(p2p))
 
             async def sequence(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
                 await sequencer.run(ready=driver.caught_up, task_status=task_status)
 
             services += [
                 Service("sequencer", sequence, probe=sequencer.status),
-                Service("batcher", batcher.run, probe=lambda: batcher.problem),
+                Service("batcher", batcher.run, probe=lambda: posting.problem),
             ]
         yield RollupNode(
             config=config,
@@ -219,6 +222,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
             content=content,
             dispatcher=dispatcher,
             services=services,
+            batcher=batcher,
         )
 
 

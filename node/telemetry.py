@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from openledger.node import http
 from openledger.node.rollup_node import RollupNode
 from openledger.node.supervisor import Supervisor
+from openledger.rollup.batcher import Batcher
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -35,6 +36,8 @@ class NodeCollector(Collector):
         waiting.add_metric(["queued"], pool.queued)
         yield waiting
         yield GaugeMetricFamily("openledger_peers", "Connected peers", value=len(self._node.p2p.peers()))
+        if self._node.batcher is not None:
+            yield from _batcher_metrics(self._node.batcher)
         services = GaugeMetricFamily("openledger_service_ready", "Whether a service is ready", labels=["service"])
         for name, status in self._supervisor.health().items():
             services.add_metric([name], float(status == "ready"))
@@ -43,6 +46,25 @@ class NodeCollector(Collector):
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         yield GaugeMetricFamily("openledger_peak_resident_bytes", "Most memory this process had", value=peak)
+
+
+def _batcher_metrics(batcher: Batcher) -> Iterator[Metric]:
+    counts = batcher.counts
+    for name, meaning, value in (
+        ("channels", "Channels posted", counts.channels),
+        ("blocks", "L2 blocks posted", counts.blocks),
+        ("batch_bytes", "Bytes of batches before compression", counts.batch_bytes),
+        ("channel_bytes", "Bytes of channels", counts.channel_bytes),
+        ("reposts", "How often posting began again from the safe head", counts.reposts),
+        ("failovers", "How often data went to Ethereum because the DA layer could not take it", batcher.routes.count),
+    ):
+        yield CounterMetricFamily(f"openledger_batcher_{name}", meaning, value=value)
+    blocks, size = batcher.backlog()
+    yield GaugeMetricFamily("openledger_batcher_backlog_blocks", "L2 blocks not posted yet", value=blocks)
+    yield GaugeMetricFamily("openledger_batcher_backlog_bytes", "Bytes of their transactions", value=size)
+    route = GaugeMetricFamily("openledger_batcher_route", "1 for the route the next channel takes", labels=["route"])
+    route.add_metric([batcher.routes.current], 1)
+    yield route
 
 
 def metrics_handler(node: RollupNode, supervisor: Supervisor) -> http.Handler:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 
 import structlog
 import trio
@@ -21,6 +22,15 @@ from openledger.rollup.l1.source import L1Error, L1Source, L1Unavailable
 
 log = structlog.get_logger(__name__)
 
+
+@dataclass(frozen=True)
+class DataLimit:
+    """The most bytes of pool transactions in a block, and in one of them: the DA layer is behind."""
+
+    block_bytes: int
+    transaction_bytes: int
+
+
 BlockCallback = Callable[[ExecutionPayload], Awaitable[None]]
 
 BEHIND_S = 20
@@ -32,7 +42,8 @@ class Sequencer:
     """Extends the unsafe head, whatever it is. `on_block` callbacks see each block after it became the head.
 
     `l1_confirmations` is how far the L1 origin stays behind L1's head, so that short L1 reorgs do not reach L2. After
-    `build_time_s` no further transaction of the pool is begun; the rest waits for the next block.
+    `build_time_s` no further transaction of the pool is begun; the rest waits for the next block. `data_limit` bounds the
+    bytes of pool transactions while the batcher cannot keep up.
     """
 
     def __init__(
@@ -43,6 +54,7 @@ class Sequencer:
         *,
         l1_confirmations: int = 0,
         build_time_s: float = 1.0,
+        data_limit: Callable[[], DataLimit | None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         self.on_block: list[BlockCallback] = []
@@ -52,6 +64,7 @@ class Sequencer:
         self._l1 = l1
         self._confirmations = l1_confirmations
         self._build_time_s = build_time_s
+        self._data_limit = data_limit
         # While catching up many L2 blocks see the same next L1 block.
         self._following: Header | None = None
         self._builder = AttributesBuilder(engine.config, l1)
@@ -128,10 +141,16 @@ class Sequencer:
     def _candidates(self, parent: Header) -> Iterator[Transaction]:
         """The pool's transactions, best first, until the time for building is over. Runs in the building thread."""
         deadline = time.monotonic() + self._build_time_s
+        limit = self._data_limit()
+        room = math.inf if limit is None else limit.block_bytes
         for transaction in self._pool.pending(self._engine.chain.next_base_fee(parent.hash)):
             if time.monotonic() > deadline:
                 log.info("block closed for time", number=parent.number + 1, limit_s=self._build_time_s)
                 return
+            size = len(transaction.raw)
+            if limit is not None and (size > limit.transaction_bytes or size > room):
+                continue
+            room -= size
             yield transaction
 
     async def _attributes(self, head: L2BlockRef, timestamp: int) -> PayloadAttributes:

@@ -40,6 +40,10 @@ class DAUnavailable(DAError):
     """The DA layer cannot be reached, is overloaded or asks to fail over; try again later."""
 
 
+class DAFailoverRequested(DAUnavailable):
+    """The DA layer answered 503: data is to go to Ethereum itself for the time being."""
+
+
 class BlobNotFound(DAError):
     """The DA server does not have the blob (any more); another server may."""
 
@@ -212,7 +216,9 @@ class DAClient:
         reason = _reason(answer)
         if answer.status == 418:
             raise _dropped(answer.body)
-        if answer.status in (429, 502, 503, 504):
+        if answer.status == 503:
+            raise DAFailoverRequested(f"{self._base_url} asks to fail over (503): {reason}")
+        if answer.status in (429, 502, 504):
             raise DAUnavailable(f"{self._base_url} is not available ({answer.status}): {reason}")
         if answer.status == 404 or (answer.status == 500 and "not found" in reason):
             raise BlobNotFound(f"{self._base_url} does not have the blob: {reason}")

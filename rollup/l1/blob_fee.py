@@ -42,6 +42,16 @@ def update_fraction(l1_chain_id: int, timestamp: int) -> int:
     return PRAGUE_FRACTION
 
 
+# When blobs began to travel with cell proofs (Osaka, EIP-7594).
+_CELL_PROOFS_SINCE = MappingProxyType({1: 1_764_798_551, 11_155_111: 1_760_427_360})
+
+
+def has_cell_proofs(l1_chain_id: int, timestamp: int) -> bool:
+    """Whether an L1's pool wants cell proofs beside blobs at a time in seconds, instead of one proof a blob."""
+    since = _CELL_PROOFS_SINCE.get(l1_chain_id)
+    return since is not None and timestamp >= since
+
+
 def blob_base_fee(l1_chain_id: int, header: Header) -> int:
     """Wei per blob gas in an L1 block."""
     return _fake_exponential(

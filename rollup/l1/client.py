@@ -196,7 +196,11 @@ class L1Client:
             tip = quantity(await self._call("eth_maxPriorityFeePerGas"), "eth_maxPriorityFeePerGas")
         except L1RpcError:
             tip = DEFAULT_PRIORITY_FEE_WEI
-        return L1Fees(latest.base_fee_per_gas, max(tip, 1))
+        try:
+            blob_fee = quantity(await self._call("eth_blobBaseFee"), "eth_blobBaseFee")
+        except L1RpcError:
+            blob_fee = 1
+        return L1Fees(latest.base_fee_per_gas, max(tip, 1), max(blob_fee, 1))
 
     async def send_transaction(self, raw: bytes) -> bytes:
         """See `L1Submitter`."""

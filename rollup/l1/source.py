@@ -60,10 +60,11 @@ class Inclusion:
 
 @dataclass(frozen=True)
 class L1Fees:
-    """What a transaction should offer now, in wei per gas."""
+    """What a transaction should offer now, in wei per gas and per blob gas."""
 
     base_fee_per_gas: int
     priority_fee_per_gas: int
+    blob_base_fee_per_gas: int = 1
 
 
 class L1TransactionRejected(L1Error):

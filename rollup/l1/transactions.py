@@ -1,10 +1,14 @@
 """Sending one L1 transaction until it is included, whatever happens in between."""
 
+from collections.abc import Sequence
+
 import structlog
 
 from openledger.evm_ext.signatures import address_of
-from openledger.evm_ext.transactions import sign_transaction
+from openledger.evm_ext.transactions import BLOB, DYNAMIC_FEE, Transaction, sign_transaction
 from openledger.rollup.clock import Clock
+from openledger.rollup.l1.blob_transaction import network_form
+from openledger.rollup.l1.kzg import BlobSidecar
 from openledger.rollup.l1.source import Inclusion, L1Fees, L1Submitter, L1TransactionRejected
 
 log = structlog.get_logger(__name__)
@@ -13,6 +17,7 @@ TRANSACTION_GAS = 21_000
 FLOOR_GAS_PER_TOKEN = 10  # EIP-7623
 STANDARD_GAS_PER_TOKEN = 4
 REPLACEMENT_PERCENT = 115
+BLOB_REPLACEMENT_PERCENT = 200  # pools want every fee of a blob transaction doubled
 
 
 class L1TransactionLost(Exception):
@@ -48,8 +53,17 @@ class L1Sender:
         self._resubmit_after_s = resubmit_after_s
         self._max_fee_wei = max_fee_wei
 
-    async def send(self, to: bytes, data: bytes, *, gas: int | None = None, value: int = 0) -> Inclusion:
-        """Send a call and wait until it is included, offering more every `resubmit_after_s`.
+    async def send(
+        self,
+        to: bytes,
+        data: bytes,
+        *,
+        gas: int | None = None,
+        value: int = 0,
+        sidecars: Sequence[BlobSidecar] = (),
+    ) -> Inclusion:
+        """Send a call (with `sidecars` a blob transaction) and wait until it is included, offering more every
+        `resubmit_after_s`.
 
         Raises `L1Unavailable` while L1 is away, `L1TransactionRejected` if it will not have the transaction, and
         `L1TransactionLost` if the nonce went to another one. Calling again is safe for data that may arrive twice.
@@ -58,9 +72,10 @@ class L1Sender:
         fees = await self._l1.fees()
         sent: list[bytes] = []
         while True:
-            raw = self._sign(to, data, calldata_gas(data) if gas is None else gas, value, nonce, fees)
+            signed = self._sign(to, data, calldata_gas(data) if gas is None else gas, value, nonce, fees, sidecars)
             try:
-                sent.append(await self._l1.send_transaction(raw))
+                await self._l1.send_transaction(network_form(signed.raw, sidecars) if sidecars else signed.raw)
+                sent.append(signed.hash)
             except L1TransactionRejected as error:
                 if not await self._tolerable(error, sent, nonce):
                     raise
@@ -70,7 +85,7 @@ class L1Sender:
                 if included is not None:
                     return included
                 await self._clock.sleep(self._poll_interval_s)
-            fees = await self._raised(fees)
+            fees = await self._raised(fees, BLOB_REPLACEMENT_PERCENT if sidecars else REPLACEMENT_PERCENT)
             log.warning("L1 transaction not included yet, offering more", nonce=nonce, tip=fees.priority_fee_per_gas)
 
     async def _included(self, sent: list[bytes], nonce: int) -> Inclusion | None:
@@ -92,17 +107,28 @@ class L1Sender:
             return True
         return "underpriced" in message
 
-    async def _raised(self, fees: L1Fees) -> L1Fees:
+    async def _raised(self, fees: L1Fees, percent: int) -> L1Fees:
         market = await self._l1.fees()
         return L1Fees(
-            max(market.base_fee_per_gas, fees.base_fee_per_gas * REPLACEMENT_PERCENT // 100 + 1),
-            max(market.priority_fee_per_gas, fees.priority_fee_per_gas * REPLACEMENT_PERCENT // 100 + 1),
+            max(market.base_fee_per_gas, fees.base_fee_per_gas * percent // 100 + 1),
+            max(market.priority_fee_per_gas, fees.priority_fee_per_gas * percent // 100 + 1),
+            max(market.blob_base_fee_per_gas, fees.blob_base_fee_per_gas * percent // 100 + 1),
         )
 
-    def _sign(self, to: bytes, data: bytes, gas: int, value: int, nonce: int, fees: L1Fees) -> bytes:
+    def _sign(
+        self,
+        to: bytes,
+        data: bytes,
+        gas: int,
+        value: int,
+        nonce: int,
+        fees: L1Fees,
+        sidecars: Sequence[BlobSidecar],
+    ) -> Transaction:
         fee_cap = min(2 * fees.base_fee_per_gas + fees.priority_fee_per_gas, self._max_fee_wei)
         return sign_transaction(
             self._key,
+            type=BLOB if sidecars else DYNAMIC_FEE,
             chain_id=self._chain_id,
             nonce=nonce,
             gas=gas,
@@ -111,4 +137,6 @@ class L1Sender:
             data=data,
             max_fee_per_gas=fee_cap,
             max_priority_fee_per_gas=min(fees.priority_fee_per_gas, fee_cap),
-        ).raw
+            max_fee_per_blob_gas=min(2 * fees.blob_base_fee_per_gas, self._max_fee_wei) if sidecars else 0,
+            blob_versioned_hashes=tuple(sidecar.versioned_hash for sidecar in sidecars),
+        )

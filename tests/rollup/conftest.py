@@ -48,15 +48,18 @@ class ManualClock:
 
 
 class InProcess(httpx.AsyncBaseTransport):
-    """Carries requests straight to a DA server's handler; `down` makes it unreachable."""
+    """Carries requests straight to a DA server's handler; `down` makes it unreachable, `status` its only answer to a put."""
 
     def __init__(self, server: DAServer) -> None:
         self.server = server
         self.down = False
+        self.status: int | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self.down:
             raise httpx.ConnectError("connection refused")
+        if self.status is not None and request.method == "POST":
+            return httpx.Response(self.status, text="not now")
         answer = await self.server.handle(
             Request(
                 request.method,

@@ -10,6 +10,7 @@ from openledger.rollup.batcher import BatcherSettings
 from openledger.rollup.codec.batcher_transaction import decode_commitment_data, decode_frames_data
 from openledger.rollup.codec.batches import decode_batch
 from openledger.rollup.codec.channels import Compression, decompress_channel, read_batches
+from openledger.rollup.codec.span_batches import SpanBatch
 from openledger.rollup.da.client import DAUnavailable
 from openledger.rollup.l1.source import Inclusion, L1Fees, L1TransactionRejected, L1Unavailable
 from openledger.rollup.l1.transactions import L1Sender, L1TransactionLost
@@ -64,7 +65,9 @@ async def test_a_large_channel_crosses_in_many_frames_payloads_and_transactions(
     assert [frame.frame_number for frame in frames] == list(range(len(frames)))
     assert len({frame.channel_id for frame in frames}) == 1
     content = decompress_channel(b"".join(frame.data for frame in frames))
-    assert len([decode_batch(batch, chain_id=161_299) for batch in read_batches(content)]) == 4
+    (span,) = (decode_batch(batch, chain_id=161_299) for batch in read_batches(content))
+    assert isinstance(span, SpanBatch)
+    assert span.block_count == 4
     await assert_derived(network)
 
 
@@ -223,3 +226,133 @@ async def test_l1_being_away_or_refusing_is_passed_on(network) -> None:
         await sender(Away(1), network).send(bytes(20), b"x")
     with pytest.raises(L1TransactionRejected, match="insufficient funds"):
         await sender(Refusing(1), network).send(bytes(20), b"x")
+
+
+# --- routes and failover ---
+
+
+async def inbox_calls(network) -> list[bytes]:
+    """Calldata of every transaction in the inbox, in order."""
+    found = []
+    for number in range(1, network.l1.chain.head().number + 1):
+        for transaction in network.l1.chain.block_by_number(number).transactions:
+            if transaction.to == network.config.batch_inbox:
+                found.append(transaction.data)
+    return found
+
+
+@pytest.mark.parametrize("batch_kind", ["span", "singular"])
+async def test_both_kinds_of_batches_give_the_same_chain(network, batch_kind) -> None:
+    for nonce in range(3):
+        network.send_l2(USERS[nonce], b"\x77" * 20, value=1)
+        await network.advance(6)
+        await network.post(batcher=network.make_batcher(batch_kind=batch_kind))
+    await assert_derived(network)
+
+
+async def test_on_503_a_channel_goes_into_calldata_and_the_da_layer_is_tried_again_later(network) -> None:
+    batcher = network.make_batcher(failback_after_s=10)
+    await network.advance(8)
+    network.da_transport.status = 503
+    await network.post(batcher=batcher)
+    assert (batcher.routes.current, batcher.routes.count) == ("calldata", 1)
+    assert (await inbox_calls(network))[-1][0] == 0
+    await network.advance(6)
+    network.da_transport.status = None
+    await network.post(batcher=batcher)
+    kinds = [data[0] for data in await inbox_calls(network)]
+    await network.advance(12)
+    await network.post(batcher=batcher)
+    assert batcher.routes.current == "da"
+    assert [data[0] for data in await inbox_calls(network)][len(kinds) :] == [1]
+    await assert_derived(network)
+
+
+async def test_a_da_layer_that_only_fails_is_waited_for_before_data_goes_elsewhere(network) -> None:
+    batcher = network.make_batcher(failover_after_s=30)
+    await network.advance(8)
+    network.da_transport.down = True
+    with pytest.raises(DAUnavailable):
+        await batcher.step(flush=True)
+    assert await inbox_calls(network) == []
+    network.clock.time += 31
+    assert await batcher.step(flush=True)
+    assert (batcher.routes.current, batcher.routes.count) == ("calldata", 1)
+    network.da_transport.down = False
+    await assert_derived(network)
+
+
+async def test_without_a_fallback_503_is_waited_out(network) -> None:
+    batcher = network.make_batcher(fallback="none")
+    await network.advance(8)
+    network.da_transport.status = 503
+    with pytest.raises(DAUnavailable, match="503"):
+        await batcher.step(flush=True)
+    network.da_transport.status = None
+    await network.post(batcher=batcher)
+    await assert_derived(network)
+
+
+async def test_a_channel_that_half_went_to_da_starts_anew_in_calldata(network) -> None:
+    for nonce in range(3):
+        network.send_l2(USERS[nonce], b"\x77" * 20, data=bytes(range(256)) * 4)
+        await network.advance(4)
+    batcher = network.make_batcher(max_frame_bytes=200, max_payload_bytes=400)
+    real, puts = network.da.put, 0
+
+    async def put(payload: bytes) -> bytes:
+        nonlocal puts
+        puts += 1
+        if puts > 1:
+            network.da_transport.status = 503
+        return await real(payload)
+
+    network.da.put = put
+    await network.post(batcher=batcher)
+    assert {data[0] for data in await inbox_calls(network)} == {0, 1}
+    network.da_transport.status = None
+    await assert_derived(network)
+
+
+async def test_a_dry_run_measures_and_posts_nothing(network) -> None:
+    batcher = network.make_batcher(dry_run=True)
+    await network.advance(8)
+    await network.post(batcher=batcher)
+    assert await inbox_calls(network) == []
+    assert batcher.counts.blocks == network.node.chain.head().number
+    assert batcher.counts.channel_bytes > 0
+
+
+async def test_channels_close_near_the_target_size(network) -> None:
+    import random
+
+    for nonce in range(8):
+        network.send_l2(USERS[nonce % 5], b"\x77" * 20, data=random.Random(nonce).randbytes(2_000))
+        await network.advance(2)
+    batcher = network.make_batcher(target_channel_bytes=5_000)
+    await network.post(batcher=batcher)
+    assert 3 <= batcher.counts.channels <= 5
+    assert batcher.counts.channel_bytes / batcher.counts.channels < 6_500
+    await assert_derived(network)
+
+
+async def test_a_backlog_makes_the_sequencer_keep_blocks_small(network) -> None:
+    batcher = network.make_batcher(throttle_backlog_bytes=5_000, throttle_block_bytes=1_500)
+    network.sequencer._data_limit = batcher.data_limit
+    small, large = b"\x01" * 500, b"\x01" * 5_500
+    network.send_l2(USERS[0], b"\x77" * 20, data=large)
+    await network.advance(2)
+    assert batcher.data_limit() is not None
+    assert batcher.backlog()[0] == network.node.chain.head().number
+    for user in USERS[:5]:
+        network.send_l2(user, b"\x77" * 20, data=small)
+    network.send_l2(USERS[0], b"\x77" * 20, data=large)
+    await network.advance(2)
+    assert len(network.node.chain.block_by_number(network.node.chain.head().number).transactions) == 1 + 2
+    await network.post(batcher=batcher)
+    assert batcher.data_limit() is None
+    await network.advance(4)
+    waiting = network.node.pool.status()
+    assert (waiting.pending, waiting.queued) == (0, 0)
+    await network.post(batcher=batcher)
+    await assert_derived(network)

@@ -12,6 +12,7 @@ from openledger.genesis.hashing import keccak256
 from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_PORTAL
 from openledger.rollup import Batcher
 from openledger.rollup.codec.channels import Compression
+from openledger.rollup.l1.source import Inclusion
 from openledger.rollup.l1.transactions import L1TransactionLost
 
 RECEIVER = b"\x77" * 20
@@ -41,8 +42,15 @@ class History:
         self.network.deposit_open(USERS[4], RECEIVER, 1)
 
     async def batcher_posts(self) -> None:
-        compression = self.random.choice(list(Compression))
-        await self._post(self.network.make_batcher(compression=compression, max_frame_bytes=300))
+        batcher = self.network.make_batcher(
+            compression=self.random.choice(list(Compression)),
+            batch_kind=self.random.choice(["span", "singular"]),
+            max_frame_bytes=300,
+            target_channel_bytes=self.random.choice([200, 600_000]),
+        )
+        self.network.da_transport.status = self.random.choice([None, None, 503])
+        await self._post(batcher)
+        self.network.da_transport.status = None
 
     async def _post(self, batcher: Batcher) -> None:
         """As the batcher's service does: again, when a nonce went to a transaction that L1 had dropped before."""
@@ -55,16 +63,16 @@ class History:
 
     async def batcher_dies_half_way(self) -> None:
         batcher = self.network.make_batcher(max_frame_bytes=200, max_payload_bytes=230)
-        real, left = batcher._post, self.random.randint(0, 2)
+        real, left = batcher._sender.send, self.random.randint(0, 2)
 
-        async def some(payload: bytes) -> None:
+        async def some(to: bytes, data: bytes) -> Inclusion:
             nonlocal left
             if left == 0:
                 raise ConnectionResetError
             left -= 1
-            await real(payload)
+            return await real(to, data)
 
-        batcher._post = some
+        batcher._sender.send = some
         try:
             await batcher.step(flush=True)
         except (ConnectionResetError, L1TransactionLost):

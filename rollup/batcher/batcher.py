@@ -1,5 +1,5 @@
-"""Brings the sequencer's blocks to DA and L1: unsafe blocks become batches, batches a channel, a channel frames, frames a
-DA payload, and its commitment the calldata of an L1 transaction (OP-Stack batcher.md, alt-da.md).
+"""Brings the sequencer's blocks to L1: unsafe blocks become batches, batches a channel, and the channel takes one of the
+routes (OP-Stack batcher.md, alt-da.md).
 
 Nothing is remembered across restarts but what L1 and the safe head say: whatever is not safe yet is posted again, and
 batches that arrive twice are skipped by derivation as past ones.
@@ -7,53 +7,34 @@ batches that arrive twice are skipped by derivation as past ones.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 import trio
 
-from openledger.evm_ext.encoding import encode
-from openledger.genesis.hashing import keccak256
+from openledger.rollup.batcher.channel_builder import BuiltChannel, ChannelBuilder, cut_payloads
+from openledger.rollup.batcher.routes import BlobRoute, CalldataRoute, DARoute, DASink, Failover, Route
+from openledger.rollup.batcher.settings import BatcherSettings
 from openledger.rollup.blocks import BlockId, L2BlockRef
 from openledger.rollup.clock import Clock, WallClock
-from openledger.rollup.codec.batcher_transaction import encode_commitment_data, encode_frames_data
-from openledger.rollup.codec.batches import encode_singular_batch
-from openledger.rollup.codec.channels import Compression, compress_channel
-from openledger.rollup.codec.frames import CHANNEL_ID_SIZE, FRAME_OVERHEAD, MAX_FRAME_DATA, Frame
 from openledger.rollup.da.client import DAError
 from openledger.rollup.engine import Engine
+from openledger.rollup.l1.blob_fee import has_cell_proofs
 from openledger.rollup.l1.source import L1Error, L1Submitter
 from openledger.rollup.l1.transactions import L1Sender, L1TransactionLost
+from openledger.rollup.sequencer import DataLimit
 
 log = structlog.get_logger(__name__)
 
 
-class DASink(Protocol):
-    """Where payloads go."""
+@dataclass
+class BatcherCounts:
+    """What was done since the start. Bytes are those of batches before compression and of channels after it."""
 
-    async def put(self, payload: bytes) -> bytes:
-        """Store a payload; its commitment, type byte first. Raises `DAError`."""
-        ...
-
-
-@dataclass(frozen=True)
-class BatcherSettings:
-    """When a channel is closed and how it is cut. Sizes in bytes.
-
-    A channel closes when it holds `max_channel_blocks` blocks, or `max_channel_duration_s` after its first block was
-    seen. `max_batch_bytes` bounds it when many blocks wait, for example after the DA layer was down.
-    """
-
-    max_channel_blocks: int = 10
-    max_channel_duration_s: float = 5.0
-    max_batch_bytes: int = 4_000_000
-    max_frame_bytes: int = 120_000
-    max_payload_bytes: int = 1_000_000
-    compression: Compression = Compression.BROTLI
-    poll_interval_s: float = 0.5
-    max_backoff_s: float = 16.0
-    # How many L1 blocks derivation may pass beyond a channel's inclusion without the safe head taking it up.
-    safe_head_patience: int = 3
+    channels: int = 0
+    blocks: int = 0
+    batch_bytes: int = 0
+    channel_bytes: int = 0
+    reposts: int = 0
 
 
 class Batcher:
@@ -71,19 +52,41 @@ class Batcher:
         clock: Clock | None = None,
     ) -> None:
         self.problem: str | None = None
+        self.counts = BatcherCounts()
         self._engine = engine
-        self._da = da
         self._settings = settings or BatcherSettings()
         self._clock = clock or WallClock()
         self._sender = L1Sender(l1, engine.config.l1_chain_id, private_key, self._clock)
+        self._builder = ChannelBuilder(engine, self._settings)
+        inbox = engine.config.batch_inbox
+        fallbacks: dict[str, Route | None] = {
+            "none": None,
+            "calldata": CalldataRoute(self._sender, inbox, self._settings),
+            "blobs": BlobRoute(
+                self._sender,
+                inbox,
+                self._settings,
+                cell_proofs=has_cell_proofs(engine.config.l1_chain_id, int(self._clock.now())),
+            ),
+        }
+        self.routes = Failover(
+            DARoute(da, self._sender, inbox, self._settings),
+            fallbacks[self._settings.fallback],
+            self._settings,
+            self._clock,
+        )
         self._current_l1 = current_l1
         self._submitted: BlockId | None = None
         self._included_at: int | None = None
         self._waiting_since: float | None = None
+        # Bytes of transactions in the blocks after the last posted one, by height.
+        self._backlog: dict[int, int] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Post until cancelled. Trouble with L1 or DA is logged, shown in `problem`, and waited out."""
         task_status.started()
+        if self._settings.dry_run:
+            log.warning("dry run: channels are built and measured, nothing is posted")
         failures = 0
         while True:
             try:
@@ -119,23 +122,57 @@ class Batcher:
         age = self._clock.now() - self._waiting_since
         if not flush and waiting < self._settings.max_channel_blocks and age < self._settings.max_channel_duration_s:
             return False
-        built = await trio.to_thread.run_sync(self._build_channel, last.number + 1, head.number)
-        if built is None:
+        channel = await trio.to_thread.run_sync(self._builder.build, last.number + 1, head.number)
+        if channel is None:
             self._submitted = None  # the chain was reorganised while it was read
             return False
-        newest, frames = built
-        payloads = _payloads(frames, self._settings.max_payload_bytes)
-        for payload in payloads:
-            await self._post(payload)
-        self._submitted = newest
-        self._waiting_since = None
-        log.info("channel posted", first=last.number + 1, last=newest.number, bytes=sum(map(len, payloads)))
+        if self._settings.dry_run:
+            payloads = cut_payloads(channel, self._settings.max_frame_bytes, self._settings.max_payload_bytes)
+            self._posted(channel, None, "none (dry run)", payloads=len(payloads))
+            return True
+        route = self.routes.current
+        included = await self.routes.post(channel)
+        self._posted(channel, included.block_number, route, l1_block=included.block_number)
         return True
 
-    async def _post(self, payload: bytes) -> None:
-        commitment = await self._da.put(payload)
-        included = await self._sender.send(self._engine.config.batch_inbox, encode_commitment_data(commitment))
-        self._included_at = included.block_number
+    def _posted(self, channel: BuiltChannel, included_at: int | None, route: str, **said: object) -> None:
+        self._submitted, self._included_at = channel.newest, included_at
+        self._waiting_since = None
+        self.counts.channels += 1
+        self.counts.blocks += channel.block_count
+        self.counts.batch_bytes += channel.raw_bytes
+        self.counts.channel_bytes += len(channel.data)
+        log.info(
+            "channel posted",
+            first=channel.first,
+            last=channel.newest.number,
+            bytes=len(channel.data),
+            batch_bytes=channel.raw_bytes,
+            route=route,
+            **said,
+        )
+
+    # --- how much waits ---
+
+    def backlog(self) -> tuple[int, int]:
+        """(blocks, bytes of transactions) that are on no route to L1 yet."""
+        submitted = self._submitted
+        last = max(self._engine.chain.head("safe").number, 0 if submitted is None else submitted.number)
+        head = self._engine.chain.head("unsafe").number
+        for number in [known for known in self._backlog if not last < known <= head]:
+            del self._backlog[number]
+        for number in range(last + 1, head + 1):
+            if number not in self._backlog:
+                block = self._engine.chain.block_by_number(number)
+                self._backlog[number] = 0 if block is None else sum(len(item.raw) for item in block.transactions)
+        return head - last, sum(self._backlog.values())
+
+    def data_limit(self) -> DataLimit | None:
+        """What the sequencer is to keep to, so that the backlog does not grow without end; None while all is well."""
+        settings = self._settings
+        if not settings.throttle_backlog_bytes or self.backlog()[1] < settings.throttle_backlog_bytes:
+            return None
+        return DataLimit(settings.throttle_block_bytes, settings.throttle_transaction_bytes)
 
     def _resume_point(self) -> BlockId:
         """The last block that need not be posted: the safe head, or what was posted beyond it and still stands."""
@@ -157,47 +194,6 @@ class Batcher:
         else:
             return submitted
         log.warning("posting again from the safe head", reason=reason, safe=safe.number, posted=submitted.number)
+        self.counts.reposts += 1
         self._submitted = None
         return safe.id
-
-    def _build_channel(self, first: int, last: int) -> tuple[BlockId, list[Frame]] | None:
-        """The channel of blocks `first` to at most `last`, and the newest block in it; None after a reorg."""
-        batches: list[bytes] = []
-        size = 0
-        newest: BlockId | None = None
-        for number in range(first, last + 1):
-            header = self._engine.chain.header_by_number(number)
-            if header is None or (newest is not None and header.parent_hash != newest.hash):
-                return None
-            batch = encode_singular_batch(self._engine.batch(header))
-            size += len(encode(batch))
-            if batches and size > self._settings.max_batch_bytes:
-                break
-            batches.append(batch)
-            newest = BlockId(header.hash, header.number)
-        if newest is None:
-            return None
-        channel = compress_channel(batches, self._settings.compression)
-        # Named after what it holds: the same blocks, posted again, are the same channel.
-        channel_id = keccak256(batches[0] + newest.hash)[:CHANNEL_ID_SIZE]
-        return newest, _frames(channel, channel_id, self._settings.max_frame_bytes)
-
-
-def _frames(channel: bytes, channel_id: bytes, max_frame_bytes: int) -> list[Frame]:
-    size = min(max_frame_bytes - FRAME_OVERHEAD, MAX_FRAME_DATA)
-    pieces = [channel[start : start + size] for start in range(0, len(channel), size)]
-    return [Frame(channel_id, number, piece, is_last=number == len(pieces) - 1) for number, piece in enumerate(pieces)]
-
-
-def _payloads(frames: list[Frame], max_payload_bytes: int) -> list[bytes]:
-    """Frames packed into DA payloads, in order."""
-    groups: list[list[Frame]] = []
-    size = 0
-    for frame in frames:
-        frame_size = FRAME_OVERHEAD + len(frame.data)
-        if not groups or size + frame_size > max_payload_bytes - 1:
-            groups.append([])
-            size = 0
-        groups[-1].append(frame)
-        size += frame_size
-    return [encode_frames_data(group) for group in groups]
