@@ -15,6 +15,7 @@ from openledger.evm_ext.block import EMPTY_REQUESTS_HASH, Header, withdrawals_tr
 from openledger.evm_ext.dao_fork import move_dao_balances
 from openledger.evm_ext.fees import GAS_PER_BLOB, L1FeeParameters, l1_gas_used
 from openledger.evm_ext.header_rules import child_base_fee, child_excess_blob_gas, decode_fee_parameters
+from openledger.evm_ext.index_recorder import OperationRecorder, TransactionRecord, recording
 from openledger.evm_ext.payload import Withdrawal
 from openledger.evm_ext.proof_of_work import rewards
 from openledger.evm_ext.receipts import DEPOSIT_RECEIPT_VERSION, Receipt
@@ -50,8 +51,8 @@ class ExecutedBlock:
     changes: StateChanges
     requests: tuple[bytes, ...] = ()
     """EIP-7685: a type byte and data each, without those that are empty."""
-    index_entries: tuple[tuple[bytes, bytes], ...] = ()
-    """Entries of the index of addresses and internal operations, stored in the block's own batch."""
+    records: tuple[TransactionRecord, ...] = ()
+    """What the transactions did inside, if the block was executed with `index_recorder.recording`."""
 
 
 class BlockProcessor:
@@ -79,6 +80,9 @@ class BlockProcessor:
         self.gas_used = 0
         self.blob_gas_used = 0
         self.receipts: list[Receipt] = []
+        self._recorder = OperationRecorder() if machine_wrapper is recording else None
+        self._records: list[TransactionRecord] = []
+        self.state.observer = self._recorder
 
     @property
     def gas_left(self) -> int:
@@ -110,7 +114,11 @@ class BlockProcessor:
                 f"blob gas limit reached: the transaction uses {blob_gas}, "
                 f"{rules.max_blob_gas - self.blob_gas_used} are left in the block"
             )
+        if self._recorder is not None:
+            self._recorder.forget()
         outcome = self.executor.execute(transaction, self.gas_left)
+        if self._recorder is not None:
+            self._records.append(self._recorder.take())
         self.gas_used += outcome.gas_used
         self.blob_gas_used += blob_gas
         is_deposit = transaction.deposit is not None
@@ -174,6 +182,7 @@ class BlockProcessor:
             requests_hash=committed,
             changes=changes,
             requests=requests,
+            records=tuple(self._records),
         )
 
 
