@@ -254,16 +254,16 @@ def run_request(state: WorldState, request: CallRequest, gas: int) -> CallResult
     gas_price = 0
     if request.max_fee_per_gas:
         if request.max_fee_per_gas < environment.base_fee_per_gas:
-            raise errors.CallError(
-                f"max fee per gas less than block base fee: maxFeePerGas: {request.max_fee_per_gas}, "
-                f"baseFee: {environment.base_fee_per_gas}"
+            raise errors.FeeCapTooLow(
+                f"max fee per gas less than block base fee: address 0x{request.sender.hex()}, "
+                f"maxFeePerGas: {request.max_fee_per_gas}, baseFee: {environment.base_fee_per_gas}"
             )
         gas_price = effective_gas_price(request, environment.base_fee_per_gas)
     balance = state.get_balance(request.sender)
     cost = request.value + gas * request.max_fee_per_gas
     cost += len(request.blob_versioned_hashes) * GAS_PER_BLOB * request.max_fee_per_blob_gas
     if balance < cost:
-        raise errors.CallError(
+        raise errors.InsufficientFunds(
             f"insufficient funds for gas * price + value: address 0x{request.sender.hex()} have {balance} want {cost}"
         )
     return execute_request(state, request, gas, needed, gas_price)

@@ -310,7 +310,11 @@ class _BlockRun:
         logs = _LogCollector(simulator.trace_transfers)
         state.enter_block(seen, traced(self._machine_class, TraceSession(logs)))
         result = execute_request(state, request, gas, needed, price)
-        result = replace(result, logs=logs.logs if result.success else ())
+        result = replace(
+            result,
+            logs=logs.logs if result.success else (),
+            error=None if result.success else logs.error or result.error,
+        )
         state.delta_balance(request.sender, (gas - result.gas_used) * price)
         tip = 0 if is_free else price - environment.base_fee_per_gas
         state.delta_balance(environment.coinbase, result.gas_used * tip)
@@ -347,6 +351,8 @@ class _LogCollector(Tracer):
         super().__init__(Budget(0))
         self._with_transfers = with_transfers
         self._open: list[list[Log]] = [[]]
+        self.error: str | None = None
+        """Why the message itself failed, in geth's words."""
 
     @property
     def logs(self) -> tuple[Log, ...]:
@@ -361,6 +367,8 @@ class _LogCollector(Tracer):
 
     def exit(self, end: FrameEnd) -> None:
         logs = self._open.pop()
+        if end.depth == 0:
+            self.error = end.error
         if not end.reverted:
             self._open[-1] += logs
 

@@ -1,10 +1,16 @@
-"""The transaction-shaped object of eth_call and eth_estimateGas, and its state overrides."""
+"""The transaction-shaped object of eth_call and its kin, and what they may pretend of accounts and blocks."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from openledger.evm_ext.calls import CallRequest
-from openledger.evm_ext.overrides import StateOverride
+from openledger.evm_ext.overrides import BlockOverrides, StateOverride
+from openledger.evm_ext.payload import Withdrawal
 from openledger.evm_ext.transactions import Authorization
+from openledger.evm_ext.vm.rules import BlockRules
+from openledger.genesis.hardforks import Hardfork
+from openledger.node.rpc.errors import ServerError
+from openledger.node.rpc.formats import checksummed
 from openledger.node.rpc.parameters import (
     decode_address,
     decode_bytes,
@@ -19,15 +25,19 @@ from openledger.node.rpc.parameters import (
 MOST_ACCESS_LIST_ENTRIES = 10_000
 MOST_OVERRIDES = 1_000
 MOST_OVERRIDDEN_SLOTS = 10_000
+MOST_WITHDRAWALS = 65_536
+
+T = TypeVar("T")
 
 
-def decode_call_request(value: Any, chain_id: int) -> CallRequest:
-    """Unknown fields are passed over, as geth does. Raises ValueError."""
+def decode_call_request(value: Any, chain_id: int, rules: BlockRules | None = None) -> CallRequest:
+    """Unknown fields are passed over, as geth does; `type` is one of them. With `rules`, fields of forks that are not
+    active in the block are refused. Raises ValueError for a malformed field, ServerError for fields that do not fit."""
     fields = {name: item for name, item in decode_object(value).items() if item is not None}
     if "chainId" in fields and decode_quantity(fields["chainId"]) != chain_id:
-        raise ValueError(f"chainId does not match node's (have={fields['chainId']}, want={chain_id:#x})")
+        raise ServerError(f"chainId does not match node's (have={decode_quantity(fields['chainId'])}, want={chain_id})")
     max_fee, max_priority_fee = _fees(fields)
-    return CallRequest(
+    request = CallRequest(
         sender=decode_address(fields["from"]) if "from" in fields else bytes(20),
         to=decode_address(fields["to"]) if "to" in fields else None,
         gas=decode_uint64(fields["gas"]) if "gas" in fields else None,
@@ -38,6 +48,64 @@ def decode_call_request(value: Any, chain_id: int) -> CallRequest:
         access_list=tuple(list_of(_access_list_entry, MOST_ACCESS_LIST_ENTRIES)(fields.get("accessList", []))),
         authorization_list=tuple(list_of(_authorization, MOST_OVERRIDES)(fields.get("authorizationList", []))),
         blob_versioned_hashes=tuple(list_of(decode_hash, MOST_OVERRIDES)(fields.get("blobVersionedHashes", []))),
+        max_fee_per_blob_gas=decode_quantity(fields.get("maxFeePerBlobGas", "0x0")),
+        nonce=decode_uint64(fields["nonce"]) if "nonce" in fields else None,
+        is_legacy="gasPrice" in fields,
+    )
+    if rules is not None:
+        _check_fork(fields, request, rules)
+    return request
+
+
+_FIELDS_SINCE = (
+    ("authorizationList", Hardfork.PRAGUE, "set code tx"),
+    ("blobVersionedHashes", Hardfork.CANCUN, "blob tx"),
+    ("maxFeePerBlobGas", Hardfork.CANCUN, "blob tx"),
+    ("accessList", Hardfork.BERLIN, "access list tx"),
+)
+
+
+def _check_fork(fields: dict[str, Any], request: CallRequest, rules: BlockRules) -> None:
+    if rules.fork < Hardfork.LONDON and ("maxFeePerGas" in fields or "maxPriorityFeePerGas" in fields):
+        raise ServerError("maxFeePerGas and maxPriorityFeePerGas are not valid before London is active")
+    for name, since, kind in _FIELDS_SINCE:
+        if name in fields and rules.fork < since:
+            raise ServerError(
+                f"err: transaction type not supported: {kind} (sender {checksummed(request.sender)}): "
+                f"{name} is not valid before {since.name.title()}"
+            )
+
+
+def decode_block_overrides(value: Any) -> BlockOverrides:
+    """geth's block overrides, also by the names that it had for them before. Raises ValueError."""
+    fields = {name: item for name, item in decode_object(value).items() if item is not None}
+
+    def find(decode: Callable[[Any], T], *names: str) -> T | None:
+        return next((decode(fields[name]) for name in names if name in fields), None)
+
+    withdrawals = find(list_of(decode_withdrawal, MOST_WITHDRAWALS), "withdrawals")
+    return BlockOverrides(
+        number=find(decode_uint64, "number"),
+        difficulty=find(decode_quantity, "difficulty"),
+        timestamp=find(decode_uint64, "time"),
+        gas_limit=find(decode_uint64, "gasLimit"),
+        fee_recipient=find(decode_address, "feeRecipient", "coinbase"),
+        prev_randao=find(decode_hash, "prevRandao", "random"),
+        base_fee_per_gas=find(decode_quantity, "baseFeePerGas", "baseFee"),
+        blob_base_fee=find(decode_quantity, "blobBaseFee"),
+        parent_beacon_block_root=find(decode_hash, "beaconRoot"),
+        withdrawals=None if withdrawals is None else tuple(withdrawals),
+    )
+
+
+def decode_withdrawal(value: Any) -> Withdrawal:
+    """A validator withdrawal; its amount is gwei. Raises ValueError."""
+    fields = decode_object(value)
+    return Withdrawal(
+        index=decode_uint64(fields.get("index")),
+        validator_index=decode_uint64(fields.get("validatorIndex")),
+        address=decode_address(fields.get("address")),
+        amount=decode_uint64(fields.get("amount")),
     )
 
 
@@ -50,17 +118,19 @@ def decode_state_overrides(value: Any) -> dict[bytes, StateOverride]:
 
 
 def _override(value: Any) -> StateOverride:
-    fields = {name: item for name, item in decode_object(value).items() if item is not None}
-    if "state" in fields and "stateDiff" in fields:
+    # geth reads these names in any case, and its test cases make use of that.
+    fields = {name.lower(): item for name, item in decode_object(value).items() if item is not None}
+    if "state" in fields and "statediff" in fields:
         raise ValueError("account has both 'state' and 'stateDiff'")
-    if "movePrecompileToAddress" in fields:
-        raise ValueError("movePrecompileToAddress is not supported")
     return StateOverride(
         balance=decode_quantity(fields["balance"]) if "balance" in fields else None,
         nonce=decode_uint64(fields["nonce"]) if "nonce" in fields else None,
         code=decode_bytes(fields["code"]) if "code" in fields else None,
         state=_slots(fields["state"]) if "state" in fields else None,
-        state_diff=_slots(fields.get("stateDiff", {})),
+        state_diff=_slots(fields.get("statediff", {})),
+        move_precompile_to=decode_address(fields["moveprecompiletoaddress"])
+        if "moveprecompiletoaddress" in fields
+        else None,
     )
 
 
@@ -75,13 +145,11 @@ def _fees(fields: dict[str, Any]) -> tuple[int, int]:
     """(max fee, max priority fee) in wei per gas; a gas price is both."""
     if "gasPrice" in fields:
         if "maxFeePerGas" in fields or "maxPriorityFeePerGas" in fields:
-            raise ValueError("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified")
+            raise ServerError("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified")
         price = decode_quantity(fields["gasPrice"])
         return price, price
     max_fee = decode_quantity(fields.get("maxFeePerGas", "0x0"))
     priority = decode_quantity(fields.get("maxPriorityFeePerGas", "0x0"))
-    if max_fee and priority > max_fee:
-        raise ValueError(f"maxFeePerGas ({max_fee}) < maxPriorityFeePerGas ({priority})")
     return max_fee, priority
 
 

@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 from openledger.evm_ext.block import Block, withdrawals_trie_root
-from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes, Withdrawal
+from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes
+from openledger.node.rpc.call_request import MOST_WITHDRAWALS, decode_withdrawal
 from openledger.node.rpc.errors import InvalidParams
 from openledger.node.rpc.formats import Json, hex_bytes, withdrawals_json
 from openledger.node.rpc.parameters import (
@@ -26,7 +27,6 @@ from openledger.node.rpc.parameters import (
 )
 
 MOST_TRANSACTIONS = 1_048_576
-MOST_WITHDRAWALS = 65_536
 MOST_REQUESTS = 256
 BLOOM_BYTES = 256
 ZERO_HASH = bytes(32)
@@ -91,7 +91,7 @@ def decode_payload(
     bloom = decode_bytes(fields.get("logsBloom"))
     if len(bloom) != BLOOM_BYTES:
         raise ValueError(f"logsBloom has {len(bloom)} bytes, want {BLOOM_BYTES}")
-    withdrawals = tuple(list_of(_decode_withdrawal, MOST_WITHDRAWALS)(fields.get("withdrawals", [])))
+    withdrawals = tuple(list_of(decode_withdrawal, MOST_WITHDRAWALS)(fields.get("withdrawals", [])))
     if is_op and "withdrawalsRoot" in fields:
         withdrawals_root = decode_hash(fields["withdrawalsRoot"])
     else:
@@ -189,7 +189,7 @@ def decode_attributes(value: Any) -> AttributesCall:
         no_tx_pool=decode_boolean(fields.get("noTxPool", False)),
         gas_limit=decode_uint64(fields["gasLimit"]) if "gasLimit" in fields else None,
         eip_1559_params=params,
-        withdrawals=tuple(list_of(_decode_withdrawal, MOST_WITHDRAWALS)(fields.get("withdrawals", []))),
+        withdrawals=tuple(list_of(decode_withdrawal, MOST_WITHDRAWALS)(fields.get("withdrawals", []))),
     )
     return AttributesCall(attributes, frozenset(fields))
 
@@ -206,13 +206,3 @@ def refuse_fields(fields: frozenset[str], names: tuple[str, ...], what: str) -> 
     for name in names:
         if name in fields:
             raise InvalidParams(f"{what} has {name}, which this version of the method does not take")
-
-
-def _decode_withdrawal(value: Any) -> Withdrawal:
-    fields = decode_object(value)
-    return Withdrawal(
-        index=decode_uint64(fields.get("index")),
-        validator_index=decode_uint64(fields.get("validatorIndex")),
-        address=decode_address(fields.get("address")),
-        amount=decode_uint64(fields.get("amount")),
-    )

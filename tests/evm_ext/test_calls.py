@@ -101,9 +101,9 @@ def test_a_call_sees_the_block_it_runs_on(tools, chain):
 
 def test_calls_that_cannot_start_say_why(tools, chain):
     nobody = b"\x55" * 20
-    with pytest.raises(errors.CallError, match="insufficient funds"):
+    with pytest.raises(errors.InsufficientFunds, match="insufficient funds"):
         call(chain, "COUNTER", sender=nobody, value=1)
-    with pytest.raises(errors.CallError, match="max fee per gas less than block base fee"):
+    with pytest.raises(errors.FeeCapTooLow, match="max fee per gas less than block base fee"):
         call(chain, "COUNTER", sender=tools.ADDRESSES[0], max_fee_per_gas=1)
     with pytest.raises(errors.IntrinsicGasTooLow):
         call(chain, "COUNTER", gas=20_000)
@@ -182,7 +182,7 @@ def test_an_estimate_of_what_reverts_carries_the_revert_data(tools, chain):
     assert str(caught.value) == "execution reverted"
     with pytest.raises(errors.EstimationFailed, match="gas required exceeds allowance"):
         chain.estimate_gas(CallRequest(to=CONTRACTS["LOOP"], gas=100_000), chain.head().hash)
-    with pytest.raises(errors.CallError, match="insufficient funds"):
+    with pytest.raises(errors.InsufficientFunds, match="insufficient funds"):
         chain.estimate_gas(CallRequest(sender=b"\x55" * 20, to=b"\x77" * 20, value=1), chain.head().hash)
 
 

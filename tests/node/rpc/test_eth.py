@@ -243,8 +243,8 @@ def test_storage_and_calls_with_overrides(still_rpc, still_node):
     ("request_object", "code", "message"),
     [
         ({"to": NOBODY, "data": "0x01", "input": "0x02"}, -32602, "are set and not equal"),
-        ({"to": NOBODY, "gasPrice": "0x1", "maxFeePerGas": "0x1"}, -32602, "both gasPrice and"),
-        ({"to": NOBODY, "chainId": "0x1"}, -32602, "chainId does not match node's"),
+        ({"to": NOBODY, "gasPrice": "0x1", "maxFeePerGas": "0x1"}, -32000, "both gasPrice and"),
+        ({"to": NOBODY, "chainId": "0x1"}, -32000, "chainId does not match node's"),
         ({"to": "0x12"}, -32602, "want 40 for an address"),
         ({"to": NOBODY, "value": "0x1", "from": NOBODY}, -32000, "insufficient funds"),
         ({"data": "0xfe"}, -32000, "invalid opcode"),
