@@ -17,6 +17,8 @@ class HttpLimits:
     header_count: int = 100
     connections: int = 10_000
     """Open connections; one more is answered 503 and closed."""
+    connections_per_client: int = 0
+    """Open connections of one IP address; 0 for no bound (a proxy in front has one address for all)."""
     header_timeout_s: float = 10.0
     """From a request's first byte to the end of its headers."""
     body_timeout_s: float = 30.0
@@ -33,3 +35,9 @@ class HttpLimits:
     """Bytes waiting for one WebSocket's reader; a slower reader is dropped."""
     websocket_ping_s: float = 30.0
     """A silent WebSocket is pinged after this and dropped after twice this."""
+
+    @property
+    def sweep_interval_s(self) -> float:
+        """How often deadlines are looked at: as much later may a connection be closed."""
+        shortest = min(self.header_timeout_s, self.body_timeout_s, self.idle_timeout_s, self.websocket_ping_s)
+        return min(1.0, shortest / 4)

@@ -1,9 +1,10 @@
 """The values that pass between the server and a handler."""
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -11,6 +12,8 @@ import orjson
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 
 class HttpError(Exception):
@@ -34,18 +37,13 @@ class DisconnectWatch(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
-    """One parsed request. `headers` has lower-case names; repeated headers are joined by ", "."""
+class RequestHead:
+    """A request without its body. Clients repeat themselves, so one head serves many requests."""
 
     method: str
     target: bytes
-    raw_headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-    http_version: str
-    client: str
-    """The peer's IP address, "" where unknown."""
-    watch: DisconnectWatch | None = field(default=None, repr=False)
-    path_parameters: Mapping[str, str] = field(default_factory=dict)
+    raw_headers: tuple[tuple[bytes, bytes], ...] = ()
+    http_version: str = "1.1"
 
     @cached_property
     def path(self) -> str:
@@ -63,15 +61,71 @@ class Request:
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
+        """By lower-case name; repeated headers are joined by ", "."""
         joined: dict[str, str] = {}
         for name, value in self.raw_headers:
             key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
             joined[key] = f"{joined[key]}, {text}" if key in joined else text
         return joined
 
+
+class Request:
+    """One request. `client` is the peer's IP address, "" where unknown."""
+
+    __slots__ = ("body", "client", "head", "path_parameters", "watch")
+
+    def __init__(
+        self,
+        head: RequestHead,
+        body: bytes = b"",
+        client: str = "",
+        watch: DisconnectWatch | None = None,
+        path_parameters: Mapping[str, str] = NO_PARAMETERS,
+    ) -> None:
+        self.head = head
+        self.body = body
+        self.client = client
+        self.watch = watch
+        self.path_parameters = path_parameters
+
+    @property
+    def method(self) -> str:
+        return self.head.method
+
+    @property
+    def target(self) -> bytes:
+        return self.head.target
+
+    @property
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return self.head.raw_headers
+
+    @property
+    def http_version(self) -> str:
+        return self.head.http_version
+
+    @property
+    def path(self) -> str:
+        """See `RequestHead.path`."""
+        return self.head.path
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """See `RequestHead.query`."""
+        return self.head.query
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """See `RequestHead.headers`."""
+        return self.head.headers
+
     @property
     def is_loopback(self) -> bool:
         return self.client.startswith("127.") or self.client in ("::1", "::ffff:127.0.0.1")
+
+    def with_path_parameters(self, parameters: Mapping[str, str]) -> "Request":
+        """The same request with what a route matched in its path."""
+        return Request(self.head, self.body, self.client, self.watch, parameters)
 
     async def run_until_disconnect(self, function: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
         """Await `function(*arguments)`, cancelling it when the client closes the connection.
@@ -84,9 +138,9 @@ class Request:
         return await self.watch.until_disconnect(function, *arguments)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
-    """A complete answer. `content_length` and connection headers are added by the server."""
+    """A complete answer, not changed once made (`frozen` would triple what making one costs). `content_length` and connection headers are added by the server."""
 
     status: int = 200
     body: bytes = b""
@@ -120,6 +174,8 @@ class StreamingResponse:
 
 
 Handler = Callable[[Request], Awaitable[Response | StreamingResponse]]
+QuickHandler = Callable[[Request], Response | None]
+"""Answers what takes well under a millisecond and no await; None, without having done anything, for all else."""
 
 
 def reason(status: int) -> str:

@@ -1,7 +1,7 @@
 """Several handlers behind one port, chosen by method and path."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from openledger.node.http.messages import Handler, HttpError, Request, Response, StreamingResponse
 from openledger.node.http.websocket import WebSocket, WebSocketHandler
@@ -69,7 +69,7 @@ class Router:
                 best = (len(parameters), route, parameters)
         if best is not None:
             _, route, parameters = best
-            return route.handler, replace(request, path_parameters=parameters) if parameters else request
+            return route.handler, request.with_path_parameters(parameters) if parameters else request
         if allowed:
             methods = ", ".join(sorted(allowed))
             raise HttpError(405, f"{request.path} knows only {methods}", (("allow", methods),))

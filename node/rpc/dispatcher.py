@@ -38,6 +38,13 @@ _decode_any = msgspec.json.Decoder().decode
 
 NULL_ID = b"null"
 _ID_STARTS = b'"-0123456789n'
+_NO_PARAMETERS = (b"", b"[]")
+_SMALL = 1_024
+"""A body below this can be neither too deep nor too large once decoded."""
+_LOOKUPS_PER_THREAD = 32
+"""Lookups of one batch that share a thread: going there costs as much as a lookup."""
+_CALLS_PER_TURN = 16
+"""Quick calls of one batch before other connections get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +83,36 @@ class Caller:
     after_answer: list[Callable[[], None]] = field(default_factory=list)
 
 
+@dataclass(eq=False, slots=True)
+class _Started:
+    """A decoded call of a method that takes a thread or an await."""
+
+    method: Method
+    arguments: list[Any]
+    identifier: bytes
+    is_notification: bool
+
+    @property
+    def is_lookup(self) -> bool:
+        return self.method.blocking and not self.method.slow
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A message that `Dispatcher.finish` answers: one call, or a batch as it came."""
+
+    caller: Caller
+    call: _Started | None
+    batch: bytes = b""
+
+
 class Dispatcher:
     """Holds the methods and answers calls. One per served port; several transports may share it."""
 
     def __init__(self, limits: DispatchLimits | None = None) -> None:
         self.limits = limits or DispatchLimits()
         self._methods: dict[str, Method] = {}
+        self._quick: set[str] = set()
         self._threads = trio.CapacityLimiter(self.limits.threads)
         self._slow_threads = trio.CapacityLimiter(self.limits.slow_threads)
 
@@ -105,18 +136,40 @@ class Dispatcher:
         """Add one function. Raises ValueError for a name that is taken."""
         self._add(Method(name, function, parameters, blocking, trusted=trusted))
 
+    def _add(self, method: Method) -> None:
+        if method.name in self._methods:
+            raise ValueError(f"the method {method.name} is registered already")
+        self._methods[method.name] = method
+        if not method.blocking and not method.is_async:
+            self._quick.add(method.name)
+
+    # --- messages ---------------------------------------------------------------------------------------
+
     async def handle(self, body: bytes, caller: Caller) -> bytes | None:
         """The answer to one message; None when it held only notifications. Never raises."""
-        try:
-            require_modest_json(body)
-        except ValueError as error:
-            return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
-        stripped = body.lstrip()
-        if stripped[:1] == b"[":
-            return await self._handle_batch(stripped, caller)
-        return await self._handle_call(body, caller, self.limits.response)
+        begun = self.begin(body, caller)
+        return await self.finish(begun) if isinstance(begun, Unfinished) else begun
 
-    async def _handle_batch(self, body: bytes, caller: Caller) -> bytes | None:
+    def begin(self, body: bytes, caller: Caller) -> bytes | Unfinished | None:
+        """As `handle` for one call of a quick method; anything else is for `finish`. Never raises."""
+        if len(body) >= _SMALL:
+            try:
+                require_modest_json(body)
+            except ValueError as error:
+                return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
+        if body[:1] != b"{" and (stripped := body.lstrip())[:1] == b"[":
+            return Unfinished(caller, None, stripped)
+        begun = self._begin_call(body, caller, self.limits.response)
+        return Unfinished(caller, begun) if isinstance(begun, _Started) else begun
+
+    async def finish(self, message: Unfinished) -> bytes | None:
+        """Answer what `begin` did not. Never raises."""
+        if message.call is None:
+            return await self._finish_batch(message.batch, message.caller)
+        (answer,) = await self._finish_calls([message.call], self.limits.response)
+        return answer
+
+    async def _finish_batch(self, body: bytes, caller: Caller) -> bytes | None:
         try:
             calls = _decode_batch(body)
         except msgspec.DecodeError as error:
@@ -130,70 +183,122 @@ class Dispatcher:
             )
         answers: list[bytes] = []
         size = 0
-        for call in calls:
-            answer = await self._handle_call(bytes(call), caller, self.limits.response - size)
-            if answer is not None:
-                answers.append(answer)
-                size += len(answer)
-            await trio.lowlevel.checkpoint()
+        lookups: list[_Started] = []
+        for number, call in enumerate(calls, 1):
+            begun = self._begin_call(bytes(call), caller, self.limits.response - size)
+            finished: list[bytes | None] = []
+            if lookups and (len(lookups) == _LOOKUPS_PER_THREAD or not _is_lookup(begun)):
+                finished += await self._finish_calls(lookups, self.limits.response - size)
+                lookups = []
+            if isinstance(begun, _Started):
+                if begun.is_lookup:
+                    lookups.append(begun)
+                else:
+                    finished += await self._finish_calls([begun], self.limits.response - size)
+            else:
+                finished.append(begun)
+            if number == len(calls) and lookups:
+                finished += await self._finish_calls(lookups, self.limits.response - size)
+            for answer in finished:
+                if answer is not None:
+                    answers.append(answer)
+                    size += len(answer)
+            if number % _CALLS_PER_TURN == 0:
+                await trio.lowlevel.checkpoint()
         return b"[" + b",".join(answers) + b"]" if answers else None
 
-    async def _handle_call(self, body: bytes, caller: Caller, room: int) -> bytes | None:
+    # --- calls ------------------------------------------------------------------------------------------
+
+    def _begin_call(self, body: bytes, caller: Caller, room: int) -> bytes | _Started | None:
+        """Decode a call, and answer it if its method is quick. `room`: bytes that the answer may have."""
         try:
             call = _decode_call(body)
         except msgspec.DecodeError as error:
             return _error_answer(NULL_ID, _undecodable(error))
-        identifier = bytes(call.id) or NULL_ID
-        if identifier[0] not in _ID_STARTS:
+        identifier = bytes(call.id)
+        is_notification = not identifier
+        if is_notification:
+            identifier = NULL_ID
+        elif identifier[0] not in _ID_STARTS:
             return _error_answer(NULL_ID, RpcError(INVALID_REQUEST, "invalid id: use a string or a number"))
         if call.jsonrpc != "2.0":
             return _error_answer(identifier, RpcError(INVALID_REQUEST, 'invalid request: "jsonrpc" is not "2.0"'))
         try:
-            result = await self._call(call, caller)
-            answer = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, _encode(result))
-            if len(answer) > room:
-                raise RpcError(
-                    RESPONSE_TOO_LARGE, f"response too large: more than {self.limits.response} bytes; ask for less"
-                )
+            method = self._methods.get(call.method)
+            if method is None or (method.trusted and not caller.trusted):
+                raise RpcError(METHOD_NOT_FOUND, f"the method {call.method[:100]} does not exist/is not available")
+            arguments = _arguments(method, bytes(call.params))
         except RpcError as error:
-            answer = _error_answer(identifier, error)
-        except Exception:  # the outer edge of every method
-            log.exception("rpc method failed", method=call.method)
-            answer = _error_answer(
-                identifier, RpcError(INTERNAL_ERROR, f"{call.method} failed inside; the node's log says why")
-            )
-        return answer if call.id else None
-
-    async def _call(self, call: _Call, caller: Caller) -> Any:
-        method = self._methods.get(call.method)
-        if method is None or (method.trusted and not caller.trusted):
-            raise RpcError(METHOD_NOT_FOUND, f"the method {call.method[:100]} does not exist/is not available")
-        if call.params:
-            try:
-                values = _decode_any(call.params)
-            except msgspec.DecodeError as error:
-                raise InvalidParams(f"malformed params: {error}") from error
-        else:
-            values = ()
-        arguments = method.arguments(values)
+            return None if is_notification else _error_answer(identifier, error)
         if method.with_caller:
             arguments.insert(0, caller)
-        if method.blocking:
-            limiter = self._slow_threads if method.slow else self._threads
-            if limiter.statistics().tasks_waiting >= self.limits.waiting:
-                raise LimitExceeded("the node is busy; try again later")
-            return await trio.to_thread.run_sync(method.function, *arguments, limiter=limiter)
-        result = method.function(*arguments)
-        return await result if method.is_async else result
+        started = _Started(method, arguments, identifier, is_notification)
+        return self._answer(started, room) if call.method in self._quick else started
 
-    def _add(self, method: Method) -> None:
-        if method.name in self._methods:
-            raise ValueError(f"the method {method.name} is registered already")
-        self._methods[method.name] = method
+    async def _finish_calls(self, calls: list[_Started], room: int) -> list[bytes | None]:
+        """Answer lookups in one thread, or a single call of any kind. `room` is for all answers together."""
+        method = calls[0].method
+        if not method.blocking:
+            return [await self._answer_awaited(calls[0], room)]
+        limiter = self._slow_threads if method.slow else self._threads
+        if limiter.statistics().tasks_waiting >= self.limits.waiting:
+            busy = LimitExceeded("the node is busy; try again later")
+            return [None if call.is_notification else _error_answer(call.identifier, busy) for call in calls]
+        return await trio.to_thread.run_sync(self._answer_all, calls, room, limiter=limiter)
+
+    def _answer_all(self, calls: list[_Started], room: int) -> list[bytes | None]:
+        answers = []
+        for call in calls:
+            answers.append(answer := self._answer(call, room))
+            room -= len(answer or b"")
+        return answers
+
+    def _answer(self, call: _Started, room: int) -> bytes | None:
+        try:
+            answer = self._encode(call, call.method.function(*call.arguments), room)
+        except RpcError as error:
+            answer = _error_answer(call.identifier, error)
+        except Exception:  # the outer edge of every method
+            answer = _failed(call)
+        return None if call.is_notification else answer
+
+    async def _answer_awaited(self, call: _Started, room: int) -> bytes | None:
+        try:
+            answer = self._encode(call, await call.method.function(*call.arguments), room)
+        except RpcError as error:
+            answer = _error_answer(call.identifier, error)
+        except Exception:  # the outer edge of every method
+            answer = _failed(call)
+        return None if call.is_notification else answer
+
+    def _encode(self, call: _Started, result: Any, room: int) -> bytes:
+        answer = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (call.identifier, orjson.dumps(result))
+        if len(answer) > room:
+            raise RpcError(
+                RESPONSE_TOO_LARGE, f"response too large: more than {self.limits.response} bytes; ask for less"
+            )
+        return answer
 
 
-def _encode(result: Any) -> bytes:
-    return orjson.dumps(result)
+def _arguments(method: Method, params: bytes) -> list[Any]:
+    if params in _NO_PARAMETERS:
+        return method.arguments(()) if method.parameters else []
+    try:
+        values = _decode_any(params)
+    except msgspec.DecodeError as error:
+        raise InvalidParams(f"malformed params: {error}") from error
+    return method.arguments(values)
+
+
+def _is_lookup(begun: bytes | _Started | None) -> bool:
+    return isinstance(begun, _Started) and begun.is_lookup
+
+
+def _failed(call: _Started) -> bytes:
+    log.exception("rpc method failed", method=call.method.name)
+    return _error_answer(
+        call.identifier, RpcError(INTERNAL_ERROR, f"{call.method.name} failed inside; the node's log says why")
+    )
 
 
 def _undecodable(error: msgspec.DecodeError) -> RpcError:

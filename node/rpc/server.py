@@ -16,7 +16,7 @@ from openledger.node.http import (
     WebSocketClosed,
     serve_http,
 )
-from openledger.node.rpc.dispatcher import Caller, Dispatcher
+from openledger.node.rpc.dispatcher import Caller, Dispatcher, Unfinished
 
 JSON_HEADERS = (("content-type", "application/json"),)
 JSON_TYPES = ("application/json", "application/json-rpc", "application/jsonrequest")
@@ -36,17 +36,20 @@ class RpcServer:
             return Response.text("This is an Ethereum JSON-RPC endpoint: POST JSON, or open a WebSocket.\n")
         if request.method != "POST":
             raise HttpError(405, "JSON-RPC is POST or a WebSocket", (("allow", "GET, HEAD, POST"),))
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type not in JSON_TYPES:
+        content_type = request.headers.get("content-type", "")
+        if content_type not in JSON_TYPES and content_type.partition(";")[0].strip().lower() not in JSON_TYPES:
             # A page of another site can post other types without a preflight (fetch standard, CORS-safelisted).
             raise HttpError(415, f"invalid content type {content_type!r}, only application/json is supported")
         caller = Caller(trusted=is_trusted(request))
-        answer = await self.dispatcher.handle(request.body, caller)
-        for action in caller.after_answer:
-            action()
-        if answer is None:
-            return Response(204)
-        return Response(200, answer, JSON_HEADERS)
+        return _answered(caller, await self.dispatcher.handle(request.body, caller))
+
+    def quick(self, request: Request) -> Response | None:
+        """As `http`, for calls that are answered at once; None for all others. A `QuickHandler`."""
+        if request.method != "POST" or request.headers.get("content-type") not in JSON_TYPES:
+            return None
+        caller = Caller(trusted=is_trusted(request))
+        answer = self.dispatcher.begin(request.body, caller)
+        return None if isinstance(answer, Unfinished) else _answered(caller, answer)
 
     async def websocket(self, socket: WebSocket) -> None:
         """Calls as messages, several at once; answers may come in another order. Subscriptions end with
@@ -59,8 +62,12 @@ class RpcServer:
                 try:
                     while True:
                         message = await socket.receive()
-                        await room.acquire()
-                        nursery.start_soon(self._answer, socket, caller, message, room)
+                        begun = self.dispatcher.begin(message, caller)
+                        if isinstance(begun, Unfinished):
+                            await room.acquire()
+                            nursery.start_soon(self._finish, socket, begun, room)
+                        else:
+                            await self._answer(socket, caller, begun)
                 except WebSocketClosed:
                     nursery.cancel_scope.cancel()
         finally:
@@ -68,18 +75,28 @@ class RpcServer:
                 unsubscribe()
             caller.subscriptions.clear()
 
-    async def _answer(self, socket: WebSocket, caller: Caller, message: bytes, room: trio.Semaphore) -> None:
+    async def _finish(self, socket: WebSocket, message: Unfinished, room: trio.Semaphore) -> None:
         try:
-            answer = await self.dispatcher.handle(message, caller)
-            if answer is not None:
-                await socket.send(answer)
-            actions, caller.after_answer = caller.after_answer, []
-            for action in actions:
-                action()
+            await self._answer(socket, message.caller, await self.dispatcher.finish(message))
         except WebSocketClosed:
             pass
         finally:
             room.release()
+
+    async def _answer(self, socket: WebSocket, caller: Caller, answer: bytes | None) -> None:
+        """Raises WebSocketClosed."""
+        if answer is not None:
+            await socket.send(answer)
+        if caller.after_answer:
+            actions, caller.after_answer = caller.after_answer, []
+            for action in actions:
+                action()
+
+
+def _answered(caller: Caller, answer: bytes | None) -> Response:
+    for action in caller.after_answer:
+        action()
+    return Response(204) if answer is None else Response(200, answer, JSON_HEADERS)
 
 
 class _SocketNotifier:
@@ -122,6 +139,7 @@ async def serve_rpc(
         port=port,
         listeners=listeners,
         websocket=server.websocket,
+        quick=server.quick,
         policy=policy,
         limits=limits,
         task_status=task_status,

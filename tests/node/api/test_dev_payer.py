@@ -17,7 +17,7 @@ from openledger.genesis.presets import DEVNET, l2_genesis
 from openledger.node.api.channels import ChannelsApi
 from openledger.node.api.dev_payer import PAYER_ACCOUNT, DevPayerApi, NotDevelopment
 from openledger.node.config import Endpoints
-from openledger.node.http import AccessPolicy, Request, Router, serve_http
+from openledger.node.http import AccessPolicy, Request, RequestHead, Router, serve_http
 from openledger.node.payments import Payments, parse_voucher
 from openledger.node.receipts import ReceiptBook
 from openledger.node.registry import CallReverted, Registry
@@ -38,7 +38,7 @@ def chain_thread() -> Any:
 
 
 def request(*headers: tuple[bytes, bytes], body: bytes = b'{"most": 10}', client: str = "127.0.0.1") -> Request:
-    return Request("POST", b"/v1/dev/voucher", (LOCAL, *headers), body, "1.1", client)
+    return Request(RequestHead("POST", b"/v1/dev/voucher", (LOCAL, *headers)), body, client)
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import pytest
 
-from openledger.node.http import HttpError, Request, Response, Router
+from openledger.node.http import HttpError, Request, RequestHead, Response, Router
 
 
 def request(method: str, target: bytes) -> Request:
-    return Request(method, target, (), b"", "1.1", "127.0.0.1")
+    return Request(RequestHead(method, target), client="127.0.0.1")
 
 
 def build() -> Router:
