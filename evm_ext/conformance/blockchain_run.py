@@ -73,35 +73,40 @@ class _Chain:
         )
         self.state = MemoryState(case.pre)
         self.head = genesis
-        self._headers = {genesis.hash: genesis}
+        self._blocks = {genesis.hash: Block(genesis, ())}
         self._total_difficulty = {genesis.hash: genesis.difficulty}
 
     def add(self, step: BlockStep | PayloadStep) -> Header:
         """Import a block. Raises one of `_REFUSALS`."""
         block = Block.decode(step.raw) if isinstance(step, BlockStep) else _block_of_payload(step)
         header = block.header
-        parent = self._headers.get(header.parent_hash)
-        if parent is None:
+        parent_block = self._blocks.get(header.parent_hash)
+        if parent_block is None:
             raise errors.UnknownParent(f"no block 0x{header.parent_hash.hex()} is known")
-        if header.hash in self._headers:
+        if header.hash in self._blocks:
             return header
-
-        def ancestor_hash(number: int) -> bytes:
-            ancestor = parent
-            while ancestor.number > number:
-                ancestor = self._headers[ancestor.parent_hash]
-            return ancestor.hash
-
-        executed = execute_block(
-            self.rules, ParentState(parent, self.state.reader(parent.state_root), ancestor_hash), block
+        parent = parent_block.header
+        before = ParentState(
+            header=parent,
+            reader=self.state.reader(parent.state_root),
+            ancestor_hash=lambda number: self._ancestor_hash(parent, number),
+            block_by_hash=self._blocks.get,
+            total_difficulty=lambda: self._total_difficulty[parent.hash],
         )
+        executed = execute_block(self.rules, before, block)
         self.state.add(executed.changes)
         total = self._total_difficulty[parent.hash] + header.difficulty
-        self._headers[header.hash] = header
+        self._blocks[header.hash] = block
         self._total_difficulty[header.hash] = total
         if header.difficulty == 0 or total > self._total_difficulty[self.head.hash]:
             self.head = header
         return header
+
+    def _ancestor_hash(self, parent: Header, number: int) -> bytes:
+        ancestor = parent
+        while ancestor.number > number:
+            ancestor = self._blocks[ancestor.parent_hash].header
+        return ancestor.hash
 
 
 # --- engine_newPayload ----------------------------------------------------------------------------------

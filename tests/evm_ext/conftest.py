@@ -286,7 +286,7 @@ def random_program(chance: random.Random, addresses: list[bytes]) -> bytes:
     return bytes(code)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tools() -> SimpleNamespace:
     """The functions and constants above, for tests that cannot import this file."""
     return SimpleNamespace(
