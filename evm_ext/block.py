@@ -267,7 +267,7 @@ def _decode_transactions(encodings: tuple[bytes, ...]) -> tuple[Transaction, ...
     transactions = []
     for index, raw in enumerate(encodings):
         try:
-            transactions.append(decode_transaction(raw))
+            transactions.append(decode_transaction(raw, max_bytes=None))
         except InvalidTransaction as error:
             raise UndecodableBlock(f"transaction {index} cannot be read: {error}") from error
     return tuple(transactions)

@@ -89,7 +89,7 @@ def build_block(
     included: list[Transaction] = []
     for index, raw in enumerate(attributes.transactions):
         try:
-            transaction = decode_transaction(raw)
+            transaction = decode_transaction(raw, max_bytes=None)
             processor.apply(transaction)
         except errors.InvalidTransaction as error:
             raise errors.InvalidBlockTransaction(index, keccak256(raw), error) from error

@@ -31,7 +31,7 @@ SET_CODE = 4
 DEPOSIT = 0x7E
 
 MAX_TRANSACTION_BYTES = 1 << 20
-"""Longest accepted encoding of a transaction, in bytes; a deposit may be longer (it comes from L1)."""
+"""Longest encoding of a transaction that is taken from users, in bytes. In a block only its gas limits it."""
 
 MAX_UINT64 = 2**64 - 1
 SET_CODE_MAGIC = b"\x05"
@@ -218,17 +218,16 @@ class Transaction:
         return flz_compress_len(self.raw)
 
 
-def decode_transaction(raw: bytes) -> Transaction:
-    """The transaction that `raw` (an EIP-2718 envelope or a type 0 list) encodes.
+def decode_transaction(raw: bytes, *, max_bytes: int | None = MAX_TRANSACTION_BYTES) -> Transaction:
+    """The transaction that `raw` (an EIP-2718 envelope or a type 0 list) encodes. `max_bytes` None is for transactions
+    of a block, and deposits may always be longer (they come from L1).
 
     The sender is not recovered here. Raises `UndecodableTransaction`, `UnsupportedTransactionType` for an
     unknown type byte, and `InvalidSignature` for a v or parity that no signature has."""
     if not raw:
         raise UndecodableTransaction("the transaction is empty")
-    if len(raw) > MAX_TRANSACTION_BYTES and raw[0] != DEPOSIT:
-        raise UndecodableTransaction(
-            f"the transaction has {len(raw)} bytes, more than {MAX_TRANSACTION_BYTES}: send less data"
-        )
+    if max_bytes is not None and len(raw) > max_bytes and raw[0] != DEPOSIT:
+        raise UndecodableTransaction(f"the transaction has {len(raw)} bytes, more than {max_bytes}: send less data")
     raw = bytes(raw)
     if raw[0] == DEPOSIT:
         return transaction_from_deposit(DepositTransaction.decode(raw))
