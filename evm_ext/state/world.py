@@ -197,29 +197,32 @@ class WorldState:
             original = self._original.get((address, slot))
             if original is not None:
                 return original
-        slots = self._storage.get(address)
-        if slots is None:
-            slots = self._storage[address] = {}
-        value = slots.get(slot)
-        if value is None:
+        try:
+            return self._storage[address][slot]
+        except KeyError:
             account = self._account(address)
             value = 0 if account is None else self._reader.storage(address, account[2], slot)
-            slots[slot] = value
-        return value
+            self._storage.setdefault(address, {})[slot] = value
+            return value
 
     def set_storage(self, address: bytes, slot: int, value: int) -> None:
-        old = self.get_storage(address, slot)
+        self.replace_storage(address, slot, self.get_storage(address, slot), value)
+
+    def replace_storage(self, address: bytes, slot: int, old: int, value: int) -> None:
+        """As `set_storage`, for who has just read the `old` word."""
         if old == value:
             return
-        self._original.setdefault((address, slot), old)
+        key = (address, slot)
+        original = self._original
+        if key not in original:
+            original[key] = old
         self._journal.append((_SLOT, address, slot, old))
         self._storage[address][slot] = value
-        dirty = self._dirty_slots.get(address)
-        if dirty is None:
-            dirty = self._dirty_slots[address] = set()
-        dirty.add(slot)
-        account = self._account(address)
-        if account is None:
+        try:
+            self._dirty_slots[address].add(slot)
+        except KeyError:
+            self._dirty_slots[address] = {slot}
+        if self._account(address) is None:
             self._set_account(address, None, EMPTY_ACCOUNT)
         self._dirty.add(address)
 

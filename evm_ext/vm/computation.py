@@ -22,9 +22,7 @@ from openledger.evm_ext.vm.generated.run import run_plain, run_traces, run_until
 from openledger.evm_ext.vm.lean.table import Opcode, opcode_table
 from openledger.evm_ext.vm.message import Message
 from openledger.evm_ext.vm.parts import Code, GasMeter, Memory, Stack
-from openledger.genesis import predeploys
 from openledger.genesis.hardforks import Hardfork
-from openledger.genesis.parameters import ForkSchedule
 
 Precompile = Callable[[Any], Any]
 Tier = Literal["auto", "plain", "generated"]
@@ -184,6 +182,37 @@ class Computation(BaseComputation):  # type: ignore[misc]
         if error.erases_return_data:
             self.return_data = b""
 
+    # --- what it did --------------------------------------------------------------------------------------
+
+    def get_gas_refund(self) -> int:
+        """Gas earned back by this frame and those below; a failed frame keeps what the message came with."""
+        refund: int = self.msg.refund
+        if self._error is None:
+            refund += self._gas_meter.gas_refunded
+            for child in self.children:
+                refund += child.get_gas_refund()
+        return refund
+
+    def get_accounts_for_deletion(self) -> list[bytes]:
+        """Contracts that destroyed themselves in frames that lasted."""
+        if self._error is not None:
+            return []
+        found = set(self.accounts_to_delete)
+        for child in self.children:
+            found.update(child.get_accounts_for_deletion())
+        return list(found)
+
+    def get_raw_log_entries(self) -> tuple[tuple[int, bytes, tuple[int, ...], bytes], ...]:
+        """Logs of frames that lasted, each with its place in the transaction, in order."""
+        if self._error is not None:
+            return ()
+        if not self.children:
+            return tuple(self._log_entries)
+        entries = list(self._log_entries)
+        for child in self.children:
+            entries += child.get_raw_log_entries()
+        return tuple(sorted(entries))
+
     # --- the interpreter --------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -207,37 +236,3 @@ def with_tier(machine: type[Computation], tier: Tier) -> type[Computation]:
     """The machine with its interpreter fixed: `plain` never runs generated code; `generated` compiles everything at
     its first entry. Calls made inside run in the same class. For tests that hold the tiers against each other."""
     return type(f"{machine.__name__}_{tier}", (machine,), {"tier": tier})
-
-
-# The fork in the genesis schedule that switches each precompile of ours on.
-_FORK_OF_PRECOMPILE = {
-    predeploys.CREDIT: "credit",
-    predeploys.SPANS: "spans",
-    predeploys.SCORES: "scores",
-    predeploys.STEP: "step",
-    predeploys.BN254_KZG: "bn254_kzg",
-}
-
-
-class EthereumComputation(Computation):
-    """Plain Prague."""
-
-    _precompiles: Mapping[bytes, Precompile] = precompiles_at(Hardfork.PRAGUE, False)
-
-
-def op_computation(forks: ForkSchedule, timestamp: int) -> type[Computation]:
-    """The computation of an OP chain's block with this timestamp: Isthmus, and what of ours is active."""
-    return _op_computation(
-        tuple(address for address, fork in sorted(_FORK_OF_PRECOMPILE.items()) if forks.active(fork, timestamp))
-    )
-
-
-@lru_cache(maxsize=32)
-def _op_computation(active: tuple[bytes, ...]) -> type[Computation]:
-    from openledger.evm_ext.precompiles import PRECOMPILES
-
-    merged = {
-        **precompiles_at(Hardfork.PRAGUE, True),
-        **{address: PRECOMPILES[address] for address in active if address in PRECOMPILES},
-    }
-    return type("OpComputation", (Computation,), {"_precompiles": merged})

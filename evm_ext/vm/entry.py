@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from eth.exceptions import ContractCreationCollision, VMError
-from eth.vm.forks.cancun.transaction_context import CancunTransactionContext
 
 from openledger.evm_ext.encoding import encode
 from openledger.evm_ext.state.world import WorldState
 from openledger.evm_ext.vm.message import Message
+from openledger.evm_ext.vm.transaction_context import TransactionContext
 from openledger.genesis import predeploys
 from openledger.genesis.hashing import keccak256
 
@@ -79,7 +79,7 @@ def system_call(state: WorldState, contract: bytes, data: bytes) -> Any | None:
     None if nothing is deployed there."""
     if not state.get_code(contract):
         return None
-    context = CancunTransactionContext(gas_price=0, origin=predeploys.SYSTEM_ADDRESS)
+    context = TransactionContext(gas_price=0, origin=predeploys.SYSTEM_ADDRESS)
     computation = apply_message(
         state,
         context,

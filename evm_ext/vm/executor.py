@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from eth.vm.forks.cancun.transaction_context import CancunTransactionContext
-
 from openledger.evm_ext import errors
 from openledger.evm_ext.fees import (
     GAS_PER_BLOB,
@@ -42,6 +40,7 @@ from openledger.evm_ext.vm.intrinsic import (
     validate_intrinsic_gas,
 )
 from openledger.evm_ext.vm.rules import MAX_INIT_CODE_BYTES, BlockRules
+from openledger.evm_ext.vm.transaction_context import TransactionContext
 from openledger.evm_ext.vm.validity import validate_form
 from openledger.genesis import predeploys
 
@@ -315,7 +314,7 @@ class Executor:
         self, transaction: Transaction, sender: bytes, gas: int, gas_price: int, nonce: int, refund: int
     ) -> tuple[Any, bytes | None]:
         """Run the transaction's message. Gives the computation and the created contract's address."""
-        context = CancunTransactionContext(
+        context = TransactionContext(
             gas_price=gas_price, origin=sender, blob_versioned_hashes=transaction.blob_versioned_hashes
         )
         created = contract_address(sender, nonce) if transaction.to is None else None
@@ -341,8 +340,9 @@ class Executor:
         return max(gas_used, floor_gas(transaction.data, rules))
 
     def _destroy(self, computation: Any) -> None:
-        for address in computation.get_accounts_for_deletion():
-            self.state.delete_account(address)
+        if computation.accounts_to_delete or computation.children:
+            for address in computation.get_accounts_for_deletion():
+                self.state.delete_account(address)
 
     @staticmethod
     def _outcome(

@@ -92,7 +92,7 @@ def store_warm_or_cold(schedule: NetSStoreGasSchedule) -> Store:
         if current != value:
             if refund:
                 computation._gas_meter.gas_refunded += refund
-            state.set_storage(address, slot, value)
+            state.replace_storage(address, slot, current, value)
         return gas
 
     return store

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from eth.vm import opcode_values
-from eth.vm.forks.cancun.transaction_context import CancunTransactionContext
 
 from openledger.evm_ext.state.account import EMPTY_CODE_HASH, Account
 from openledger.evm_ext.state.world import WorldState
@@ -18,6 +17,7 @@ from openledger.evm_ext.vm.environment import BlockEnvironment
 from openledger.evm_ext.vm.machines import machine as machine_of
 from openledger.evm_ext.vm.message import Message
 from openledger.evm_ext.vm.rules import BlockRules
+from openledger.evm_ext.vm.transaction_context import TransactionContext
 from openledger.genesis.hardforks import BlobParameters, Hardfork
 from openledger.genesis.hashing import keccak256
 
@@ -116,8 +116,8 @@ class Result:
     refund: int
     output: bytes
     logs: tuple[Any, ...]
-    storage: dict[bytes, dict[int, int]]
-    balances: dict[bytes, int]
+    storage: dict[tuple[bytes, int], int]
+    accounts: dict[bytes, Account | None]
 
 
 def run_frame(
@@ -135,10 +135,11 @@ def run_frame(
 ) -> Result:
     """One call of a contract with this code, on a fresh state."""
     codes = {CONTRACT: code, **(others or {})}
-    state = WorldState(_Reader(codes, storage or {}), environment(fork), machine)  # type: ignore[arg-type]
+    reader = _Reader(codes, storage or {})
+    state = WorldState(reader, environment(fork), machine)  # type: ignore[arg-type]
     state.deadline = deadline
     message = Message(gas=gas, to=CONTRACT, sender=SENDER, value=value, data=data, code=code, is_static=is_static)
-    context = CancunTransactionContext(gas_price=3, origin=SENDER)
+    context = TransactionContext(gas_price=3, origin=SENDER)
     computation = machine.apply_message(state, message, context)
     return Result(
         error=type(computation._error).__name__ if computation._error else None,
@@ -146,8 +147,16 @@ def run_frame(
         refund=computation.get_gas_refund(),
         output=bytes(computation.output),
         logs=computation.get_log_entries(),
-        storage={address: dict(slots) for address, slots in state._storage.items()},
-        balances={address: account.balance for address, account in state._accounts.items() if account},
+        # What was only read is no difference.
+        storage={
+            (address, slot): word
+            for address, slots in state._storage.items()
+            for slot, word in slots.items()
+            if word != (storage or {}).get(slot, 0)
+        },
+        accounts={
+            address: account for address, account in state._accounts.items() if account != reader.account(address)
+        },
     )
 
 
