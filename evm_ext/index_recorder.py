@@ -109,7 +109,7 @@ class OperationRecorder:
         self._operations.append(InternalOperation(OperationKind.SELF_DESTRUCT, address, beneficiary, balance))
 
 
-def recording(machine_class: type[Computation]) -> type[Computation]:
+def recording(machine_class: Any) -> type[Computation]:
     """A subclass of a fork's machine that tells its state's observer of messages. Always the same one for a
     machine, so that code is compiled once for it."""
     return _recording(machine_class)

@@ -81,7 +81,8 @@ class BlockProcessor:
         self.blob_gas_used = 0
         self.receipts: list[Receipt] = []
         self._recorder = OperationRecorder() if machine_wrapper is recording else None
-        self._records: list[TransactionRecord] = []
+        self.records: list[TransactionRecord] = []
+        """Of each transaction so far, with `index_recorder.recording` as the wrapper."""
         self.state.observer = self._recorder
 
     @property
@@ -118,7 +119,7 @@ class BlockProcessor:
             self._recorder.forget()
         outcome = self.executor.execute(transaction, self.gas_left)
         if self._recorder is not None:
-            self._records.append(self._recorder.take())
+            self.records.append(self._recorder.take())
         self.gas_used += outcome.gas_used
         self.blob_gas_used += blob_gas
         is_deposit = transaction.deposit is not None
@@ -182,7 +183,7 @@ class BlockProcessor:
             requests_hash=committed,
             changes=changes,
             requests=requests,
-            records=tuple(self._records),
+            records=tuple(self.records),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from openledger.evm_ext import errors
 from openledger.evm_ext.block import Block
 from openledger.evm_ext.building import ParentState
-from openledger.evm_ext.processing import BlockProcessor
+from openledger.evm_ext.processing import BlockProcessor, MachineWrapper
 from openledger.evm_ext.receipts import Receipt
 from openledger.evm_ext.tracing import faults
 from openledger.evm_ext.tracing.hooks import Frame, FrameEnd, TracedTransaction, Tracer, TransactionEnd
@@ -21,14 +21,21 @@ from openledger.evm_ext.vm.rules import Rules
 class BlockReplay:
     """Stands before the transaction with index `position`. One thread at a time."""
 
-    def __init__(self, rules: Rules, parent: ParentState, block: Block, deadline: float | None = None) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        parent: ParentState,
+        block: Block,
+        deadline: float | None = None,
+        machine_wrapper: MachineWrapper | None = None,
+    ) -> None:
         """deadline: monotonic time after which execution stops with `CallTimeout`."""
         if block.number == 0:
             raise errors.CallError("genesis is not traceable")
         self.block = block
         self.position = 0
         self.rules = rules
-        self.processor = BlockProcessor(rules, parent.reader, block.header, parent.ancestor_hash)
+        self.processor = BlockProcessor(rules, parent.reader, block.header, parent.ancestor_hash, machine_wrapper)
         self.processor.state.deadline = deadline
         self.processor.start()
 

@@ -33,6 +33,8 @@ class RpcLimits:
     """Blocks that one debug_getModifiedAccounts… may span: they are executed again."""
     ots_page: int = 25
     """Transactions of one page of a search, as in Erigon."""
+    ots_block_page: int = 1_000
+    """Transactions of one page of a block."""
     fee_history_blocks: int = 1_024
     fee_history_percentiles: int = 100
     proof_keys: int = 1_024

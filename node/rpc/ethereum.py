@@ -17,11 +17,12 @@ from openledger.node.rpc.eth_subscriptions import EthSubscriptions
 from openledger.node.rpc.eth_transactions import EthTransactions
 from openledger.node.rpc.fees import EthFees
 from openledger.node.rpc.node_info import NodeInfo
+from openledger.node.rpc.ots import Ots
 from openledger.node.rpc.txpool import TxPool
 
 
 class EthereumRpc:
-    """eth, net, web3, txpool, debug and admin over one backend.
+    """eth, net, web3, txpool, debug, ots and admin over one backend.
 
     Register them with a dispatcher, add what other namespaces the port has, and keep `run` running: it
     feeds filters and subscriptions."""
@@ -45,6 +46,7 @@ class EthereumRpc:
             DebugRaw(backend),
             DebugTrace(backend),
             DebugState(backend),
+            Ots(backend),
         )
 
     def register(self, dispatcher: Dispatcher) -> None:

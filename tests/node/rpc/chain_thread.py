@@ -30,8 +30,9 @@ class ChainThread:
         automine: bool = True,
         limits: RpcLimits | None = None,
         policy: AccessPolicy | None = None,
+        address_index: bool = False,
     ) -> None:
-        self.chain = Chain.open(folder / "chain", genesis)
+        self.chain = Chain.open(folder / "chain", genesis, address_index=address_index)
         self.pool = TransactionPool(self.chain, journal=folder / "pool.journal")
         self.backend = RpcBackend(self.chain, self.pool, limits=limits or RpcLimits())
         self._automine = automine
