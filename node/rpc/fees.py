@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from openledger.evm_ext import fees
 from openledger.evm_ext.block import Block, Header
+from openledger.evm_ext.header_rules import child_excess_blob_gas
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.errors import InvalidParams
 from openledger.node.rpc.formats import Json
@@ -41,9 +42,8 @@ class EthFees:
 
     @rpc_method("eth_blobBaseFee")
     def blob_base_fee(self) -> str:
-        head = self._chain.head()
-        excess = fees.next_excess_blob_gas(head.excess_blob_gas, head.blob_gas_used)
-        return hex(fees.blob_base_fee(excess))
+        """What blob gas costs in the newest block; 0 where there are no blobs."""
+        return hex(self._blob_fee(self._chain.head()))
 
     @rpc_method("eth_feeHistory", COUNT, BLOCK_NUMBER, PERCENTILES.optional(()), blocking=True)
     def fee_history(self, count: int, newest: BlockReference, percentiles: tuple[float, ...]) -> Json:
@@ -56,16 +56,12 @@ class EthFees:
             return {"oldestBlock": "0x0", "gasUsedRatio": []}
         headers = self._ancestors(last, count)
         parts = [self._block_fees(header, percentiles) for header in headers]
-        following = fees.next_excess_blob_gas(last.excess_blob_gas, last.blob_gas_used)
         history: Json = {
             "oldestBlock": hex(headers[0].number),
             "baseFeePerGas": [hex(header.base_fee_per_gas) for header in headers]
             + [hex(self._chain.next_base_fee(last.hash))],
             "gasUsedRatio": [part.gas_used_ratio for part in parts],
-            "baseFeePerBlobGas": [
-                hex(fees.blob_base_fee(excess))
-                for excess in (*(header.excess_blob_gas for header in headers), following)
-            ],
+            "baseFeePerBlobGas": [hex(self._blob_fee(header)) for header in headers] + [hex(self._next_blob_fee(last))],
             "blobGasUsedRatio": [part.blob_gas_used_ratio for part in parts],
         }
         if percentiles:
@@ -86,11 +82,25 @@ class EthFees:
         if percentiles:
             block = self._chain.block_by_hash(header.hash)
             rewards = [hex(tip) for tip in self._reward_percentiles(block, percentiles)] if block else []
+        most_blob_gas = self._chain.rules.of(header).max_blob_gas
         return _BlockFees(
             gas_used_ratio=header.gas_used / header.gas_limit if header.gas_limit else 0.0,
-            blob_gas_used_ratio=header.blob_gas_used / fees.PRAGUE_MAX_BLOB_GAS,
+            blob_gas_used_ratio=header.blob_gas_used / most_blob_gas if most_blob_gas else 0.0,
             rewards=rewards,
         )
+
+    def _blob_fee(self, header: Header) -> int:
+        rules = self._chain.rules.of(header)
+        if not rules.has_beacon_root:
+            return 0
+        return fees.blob_base_fee(header.excess_blob_gas, rules.blobs.base_fee_update_fraction)
+
+    def _next_blob_fee(self, header: Header) -> int:
+        rules = self._chain.rules.after(header)
+        if not rules.has_beacon_root:
+            return 0
+        excess = child_excess_blob_gas(self._chain.rules, header)
+        return fees.blob_base_fee(excess, rules.blobs.base_fee_update_fraction)
 
     def _reward_percentiles(self, block: Block, percentiles: tuple[float, ...]) -> list[int]:
         """Tips at percentiles of the block's gas, cheapest first (execution-apis, eth_feeHistory)."""

@@ -162,7 +162,6 @@ def receipt_json(block: Block, receipts: tuple[Receipt, ...], index: int, first_
         "type": hex(transaction.type),
         "from": hex_bytes(transaction.sender),
         "to": hex_bytes(transaction.to) if transaction.to is not None else None,
-        "status": hex(receipt.status),
         "cumulativeGasUsed": hex(receipt.cumulative_gas_used),
         "gasUsed": hex(receipt.gas_used),
         "effectiveGasPrice": hex(receipt.effective_gas_price),
@@ -183,6 +182,10 @@ def receipt_json(block: Block, receipts: tuple[Receipt, ...], index: int, first_
         ],
         "logsBloom": hex_bytes(receipt.bloom),
     }
+    if receipt.state_root:  # before Byzantium
+        body["root"] = hex_bytes(receipt.state_root)
+    else:
+        body["status"] = hex(receipt.status)
     for name, key in _OPTIONAL_RECEIPT_FIELDS:
         value = getattr(receipt, name)
         if value is not None:
