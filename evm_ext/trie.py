@@ -103,9 +103,10 @@ class Trie:
             return EMPTY_ROOT
         if type(root) is bytes:
             return root
-        encoded = self._encode(root, nodes)
+        encoded, item = self._encode(root, nodes)
         digest = keccak256(encoded)
         nodes[self._owner + digest] = encoded
+        self._cache[digest] = item
         self._root = digest
         return digest
 
@@ -272,21 +273,27 @@ class Trie:
             return b"\xa0" + node
         if type(node) is list:
             return encoding.encode(node)
-        encoded = self._encode(node, nodes)
+        encoded, item = self._encode(node, nodes)
         if len(encoded) < 32:
             return encoded
         digest = keccak256(encoded)
         nodes[self._owner + digest] = encoded
+        # The next block goes through the nodes that this one made.
+        self._cache[digest] = item
         return b"\xa0" + digest
 
-    def _encode(self, node: Any, nodes: MutableMapping[bytes, bytes]) -> bytes:
+    def _encode(self, node: Any, nodes: MutableMapping[bytes, bytes]) -> tuple[bytes, Any]:
+        """The encoding of a node and the item it stands for, as `encoding.decode` would give it."""
         kind = type(node)
         if kind is list:
-            return encoding.encode(node)
+            return encoding.encode(node), node
         if kind is _Leaf:
-            return encode_sequence((encode_bytes(_encode_path(node.path, True)), encode_bytes(node.value)))
+            path = _encode_path(node.path, True)
+            return encode_sequence((encode_bytes(path), encode_bytes(node.value))), [path, node.value]
         if kind is _Extension:
-            return encode_sequence((encode_bytes(_encode_path(node.path, False)), self._reference(node.child, nodes)))
+            path = _encode_path(node.path, False)
+            reference = self._reference(node.child, nodes)
+            return encode_sequence((encode_bytes(path), reference)), [path, _item(reference)]
         # Nearly all children are absent or unchanged: no call for them.
         parts = [
             EMPTY_STRING
@@ -296,8 +303,17 @@ class Trie:
             else self._reference(child, nodes)
             for child in node.children
         ]
+        item: list[Any] = [
+            b"" if part == EMPTY_STRING else part[1:] if len(part) == 33 else _item(part) for part in parts
+        ]
+        item.append(node.value)
         parts.append(encode_bytes(node.value))
-        return encode_sequence(parts)
+        return encode_sequence(parts), item
+
+
+def _item(reference: bytes) -> Any:
+    """What a branch or an extension holds of a child: its hash, or the child itself where it is short."""
+    return encoding.decode(reference)
 
 
 class _Leaf:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trie import HexaryTrie
 
-from openledger.evm_ext.encoding import encode_uint
+from openledger.evm_ext.encoding import decode, encode_uint
 from openledger.evm_ext.trie import EMPTY_ROOT, Trie, ordered_root, root_of
 from openledger.genesis.hashing import keccak256
 
@@ -44,6 +44,8 @@ def test_batches_of_updates_and_deletions_give_the_library_s_root(batches):
         root = trie.commit(nodes)
         assert root == reference.root_hash
         assert root == root_of(contents)
+        # What is cached of new nodes is what decoding them would give.
+        assert all(decode(nodes[digest]) == item for digest, item in cache.items())
         committed = Trie(nodes.get, root, cache)
         for key, value in contents.items():
             assert committed.get(key) == value
