@@ -360,15 +360,19 @@ class Chain:
         if self._heads.pruner is not None:
             self._heads.pruner.block_stored(block.number, executed.changes.diff)
 
+    @property
+    def blocks_to_index(self) -> int:
+        """How many blocks were stored before recording began; 0 also where nothing is recorded."""
+        complete_from = None if self.index is None else self.index.complete_from
+        return 0 if complete_from is None else complete_from - 1
+
     def index_one_more(self) -> int:
         """Execute again and index the newest canonical block that was stored without; gives how many are left.
 
         Raises `StatePruned` where the state to execute it on is not kept: what is older stays out of the index."""
-        index = self.index
-        complete_from = None if index is None else index.complete_from
-        if index is None or complete_from is None or complete_from <= 1:
+        index, number = self.index, self.blocks_to_index
+        if index is None or number == 0:
             return 0
-        number = complete_from - 1
         block = self.block_by_number(number)
         if block is None:
             raise DatabaseCorrupt(f"canonical block {number} is missing")

@@ -10,9 +10,9 @@ from openledger.genesis.genesis import Genesis
 from openledger.node.errors import StartupError
 
 
-def open_chain(folder: Path, genesis: Genesis) -> Chain:
+def open_chain(folder: Path, genesis: Genesis, address_index: bool = False) -> Chain:
     """Open a chain's folder. Raises StartupError saying what to do about it."""
     try:
-        return Chain.open(folder, genesis)
+        return Chain.open(folder, genesis, address_index=address_index)
     except (GenesisInvalid, GenesisMismatch, DatabaseLocked, DatabaseCorrupt) as error:
         raise StartupError(str(error)) from error

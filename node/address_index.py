@@ -1,0 +1,40 @@
+"""Blocks that were stored before the address index was switched on, indexed beside the node's work."""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from openledger.evm_ext.chain import Chain
+from openledger.evm_ext.errors import DatabaseCorrupt, StatePruned
+
+_REPORT_EVERY_S = 10.0
+_PAUSE_S = 0.005
+"""After each block: new blocks come first."""
+
+log = structlog.get_logger(__name__)
+
+
+async def fill_index(chain: Chain, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Index the newest of those blocks first, until none is left or the state of one is not kept; then wait until
+    cancelled. Searches meanwhile find what is indexed."""
+    task_status.started()
+    left = chain.blocks_to_index
+    log.info("address_index_filling", blocks=left)
+    reported = trio.current_time()
+    while left:
+        try:
+            left = await trio.to_thread.run_sync(chain.index_one_more)
+        except StatePruned as error:
+            log.warning("address_index_incomplete", blocks=left, reason=str(error))
+            break
+        except DatabaseCorrupt as error:
+            log.error("address_index_incomplete", blocks=left, reason=str(error))
+            break
+        if trio.current_time() - reported > _REPORT_EVERY_S:
+            log.info("address_index_filling", blocks=left)
+            reported = trio.current_time()
+        await trio.sleep(_PAUSE_S)
+    else:
+        log.info("address_index_complete")
+    await trio.sleep_forever()
