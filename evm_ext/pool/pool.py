@@ -281,8 +281,8 @@ class TransactionPool:
 
     def _transactions(self, block_hash: bytes) -> list[Transaction]:
         block = self._chain.block_by_hash(block_hash)
-        if block is None:
-            raise errors.UnknownBlock(f"block 0x{block_hash.hex()} is not stored")
+        if block is None:  # rolled back further than the chain keeps states, and forgotten
+            return []
         return [item for item in block.transactions if item.deposit is None]
 
     def _next_rechecked(self) -> set[bytes]:
