@@ -82,6 +82,41 @@ class BatcherConfig(BaseModel):
     dry_run: bool = Field(False, description="build and measure channels, post nothing")
 
 
+class RpcConfig(BaseModel):
+    """What callers of the L2's JSON-RPC may spend."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    connections: int = Field(10_000, ge=1, description="open connections, idle WebSockets included")
+    connections_per_client: int = Field(
+        0, ge=0, description="of one IP address; 0: no bound (a proxy in front has one address for all)"
+    )
+    body_bytes: int = Field(5 << 20, ge=1024, description="one request, or one WebSocket message")
+    response_bytes: int = Field(25 << 20, ge=1024, description="one answer, a batch's answers together")
+    batch: int = Field(1_000, ge=1, description="calls in one batch")
+    log_blocks: int = Field(10_000, ge=1, description="blocks that one eth_getLogs may span")
+    log_results: int = Field(10_000, ge=1, description="logs that one answer may hold")
+    call_gas: int = Field(50_000_000, ge=21_000, description="gas of eth_call and eth_estimateGas")
+    call_time_s: float = Field(5.0, gt=0, description="time of eth_call and eth_estimateGas")
+    subscriptions: int = Field(100, ge=1, description="eth_subscribe on one WebSocket")
+    filters: int = Field(1_000, ge=1, description="polled filters, of all callers together")
+
+
+class PoolConfig(BaseModel):
+    """The transaction pool, with geth's defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    account_slots: int = Field(16, ge=1, description="executable transactions an account keeps when too many wait")
+    global_slots: int = Field(5_120, ge=1, description="executable transactions of all accounts")
+    account_queue: int = Field(64, ge=1, description="transactions of one account that wait for a missing nonce")
+    global_queue: int = Field(1_024, ge=1, description="such transactions of all accounts")
+    lifetime_s: float = Field(3 * 3600.0, gt=0, description="how long they wait after the account's last one")
+    price_limit_wei: int = Field(0, ge=0, description="least priority fee per gas")
+    price_bump_percent: int = Field(10, ge=0, description="by how much both fees of a replacement must be higher")
+    fee_cap_wei: int = Field(100 * 10**18, ge=0, description="most that a transaction's gas may cost; 0: no bound")
+
+
 class Config(BaseSettings):
     """What a node is told. Paths may start with `~`; everything listens on loopback unless `host` says otherwise."""
 
@@ -118,6 +153,8 @@ class Config(BaseSettings):
     validator: bool = Field(True, description="`openledger dev` also runs a validator node in a process of its own")
     serving: bool = Field(True, description="run the inference engine and its API")
     engine: EngineConfig = EngineConfig()
+    rpc: RpcConfig = RpcConfig()
+    pool: PoolConfig = PoolConfig()
     sequencer_key: str = Field(
         "", repr=False, description="hex private key that signs gossiped blocks; dev has its own"
     )

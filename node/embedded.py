@@ -52,6 +52,7 @@ async def embedded_l1(config: Config, network: Network) -> AsyncIterator[list[Se
                 host=config.host,
                 port=config.listening.l1_rpc,
                 websocket=server.websocket,
+                quick=server.quick,
                 policy=http.AccessPolicy(origins=config.cors_origins),
             ),
         ]

@@ -25,7 +25,7 @@ from openledger.genesis.genesis import Genesis, InvalidGenesis
 from openledger.node.chain_folder import open_chain
 from openledger.node.errors import StartupError
 from openledger.node.http import AccessPolicy, BoundServer, HttpLimits, ListenError, open_listeners
-from openledger.node.open_files import connections_allowed
+from openledger.node.open_files import connections
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.dispatcher import Dispatcher
 from openledger.node.rpc.engine import EngineApi
@@ -166,10 +166,11 @@ async def _listen(
         listeners = await open_listeners(host, port)
     except ListenError as error:
         raise StartupError(str(error)) from error
-    allowed = replace(limits, connections=min(limits.connections, connections_allowed()))
 
     async def serve(task_status: trio.TaskStatus[BoundServer]) -> None:
-        await serve_rpc(dispatcher, listeners=listeners, policy=policy, limits=allowed, task_status=task_status)
+        with connections(limits.connections, listeners[0].socket.getsockname()[1]) as granted:
+            allowed = replace(limits, connections=granted)
+            await serve_rpc(dispatcher, listeners=listeners, policy=policy, limits=allowed, task_status=task_status)
 
     bound: BoundServer = await nursery.start(serve)
     return bound

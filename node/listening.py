@@ -13,11 +13,12 @@ from openledger.node.http import (
     Handler,
     HttpLimits,
     ListenError,
+    QuickHandler,
     WebSocketHandler,
     open_listeners,
     serve_http,
 )
-from openledger.node.open_files import connections_allowed
+from openledger.node.open_files import connections
 from openledger.node.supervisor import Service
 
 
@@ -28,6 +29,7 @@ def http_service(
     host: str,
     port: int,
     websocket: WebSocketHandler | None = None,
+    quick: QuickHandler | None = None,
     policy: AccessPolicy | None = None,
     limits: HttpLimits | None = None,
 ) -> Service:
@@ -39,10 +41,19 @@ def http_service(
         except ListenError as error:
             raise StartupError(str(error)) from error
         asked = limits or HttpLimits()
-        allowed = replace(asked, connections=min(asked.connections, connections_allowed()))
-        serve = partial(serve_http, handler, listeners=listeners, websocket=websocket, policy=policy, limits=allowed)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(serve)
-            task_status.started()
+        bound = listeners[0].socket.getsockname()[1]
+        with connections(asked.connections, bound) as granted:
+            serve = partial(
+                serve_http,
+                handler,
+                listeners=listeners,
+                websocket=websocket,
+                quick=quick,
+                policy=policy,
+                limits=replace(asked, connections=granted),
+            )
+            async with trio.open_nursery() as nursery:
+                await nursery.start(serve)
+                task_status.started()
 
     return Service(name, run)

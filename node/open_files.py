@@ -6,10 +6,18 @@ Whoever opens connections must not be able to keep the databases from opening th
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 WANTED = 65_536
-_LISTENERS = 8
-"""No node listens on more ports; what connections of all of them leave is for files, peers and child processes."""
+RESERVED = 4_096
+"""For databases, peers and child processes, where the system allows so many; else half of what it allows."""
+
+_granted = 0
 
 
 def raise_open_files_limit() -> None:
@@ -20,7 +28,31 @@ def raise_open_files_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def connections_allowed() -> int:
-    """For one listening port."""
+def open_files_limit() -> int:
+    """Files and sockets that this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (WANTED if soft == resource.RLIM_INFINITY else min(WANTED, soft)) // (2 * _LISTENERS)
+    return WANTED if soft == resource.RLIM_INFINITY else soft
+
+
+@contextmanager
+def connections(wanted: int, port: int) -> Iterator[int]:
+    """How many connections a listening port may hold while this lasts: `wanted`, or what the system's limit leaves
+    of it after the other ports', which a warning tells."""
+    global _granted
+    limit = open_files_limit()
+    room = limit - min(RESERVED, limit // 2) - _granted
+    granted = max(16, min(wanted, room))
+    if granted < wanted:
+        log.warning(
+            "too few open files for all connections",
+            port=port,
+            connections=granted,
+            wanted=wanted,
+            limit=limit,
+            remedy=f"raise the limit before starting: ulimit -n {limit + wanted - granted}",
+        )
+    _granted += granted
+    try:
+        yield granted
+    finally:
+        _granted -= granted

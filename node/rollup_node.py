@@ -17,19 +17,19 @@ from openledger.evm_ext.calls import CallRequest
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.genesis_block import genesis_block
 from openledger.evm_ext.payload import ExecutionPayload
-from openledger.evm_ext.pool import TransactionPool
+from openledger.evm_ext.pool import PoolLimits, TransactionPool
 from openledger.genesis.dev_accounts import BATCHER, SEQUENCER_P2P
 from openledger.genesis.presets import l1_genesis, l2_genesis
 from openledger.node.chain_folder import open_chain
-from openledger.node.config import Config, Endpoints
+from openledger.node.config import Config, Endpoints, PoolConfig
 from openledger.node.content import ContentStore
 from openledger.node.errors import StartupError
-from openledger.node.http import AccessPolicy
+from openledger.node.http import AccessPolicy, HttpLimits
 from openledger.node.listening import http_service
 from openledger.node.network import Network
 from openledger.node.registry import CallReverted, Registry
-from openledger.node.rpc.backend import RpcBackend, SyncProgress
-from openledger.node.rpc.dispatcher import Dispatcher
+from openledger.node.rpc.backend import RpcBackend, RpcLimits, SyncProgress
+from openledger.node.rpc.dispatcher import Dispatcher, DispatchLimits
 from openledger.node.rpc.errors import ServerError
 from openledger.node.rpc.ethereum import EthereumRpc
 from openledger.node.rpc.optimism import OptimismRpc
@@ -79,6 +79,20 @@ def private_key(setting: str, name: str, development: bytes | None) -> bytes:
     return key
 
 
+def pool_limits(config: PoolConfig) -> PoolLimits:
+    """The pool's limits as configured."""
+    return PoolLimits(
+        account_slots=config.account_slots,
+        global_slots=config.global_slots,
+        account_queue=config.account_queue,
+        global_queue=config.global_queue,
+        lifetime_s=config.lifetime_s,
+        minimum_tip=config.price_limit_wei,
+        price_bump_percent=config.price_bump_percent,
+        maximum_fee=config.fee_cap_wei or None,
+    )
+
+
 @dataclass
 class RollupNode:
     """The parts of a running chain node that others build on."""
@@ -125,7 +139,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
         genesis = l2_genesis(preset, network.timestamp_s)
         chain = await trio.to_thread.run_sync(open_chain, config.folder / "chain", genesis)
         stack.callback(chain.close)
-        pool = TransactionPool(chain, journal=config.folder / "transactions.journal")
+        pool = TransactionPool(chain, pool_limits(config.pool), journal=config.folder / "transactions.journal")
         stack.callback(pool.close)
         content = ContentStore(config.folder / "content")
         l1 = await stack.enter_async_context(L1Client(endpoints.l1_rpc))
@@ -165,12 +179,20 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
             chain,
             pool,
             client_version="openledger",
+            limits=RpcLimits(
+                log_blocks=config.rpc.log_blocks,
+                log_results=config.rpc.log_results,
+                call_gas=config.rpc.call_gas,
+                call_time_s=config.rpc.call_time_s,
+                subscriptions=config.rpc.subscriptions,
+                filters=config.rpc.filters,
+            ),
             syncing=lambda: _syncing(driver, p2p),
             peer_count=lambda: len(p2p.peers()),
             submit=None if sequencing or not config.sequencer_rpc_url else _forward(config.sequencer_rpc_url),
         )
         ethereum = EthereumRpc(backend)
-        dispatcher = Dispatcher()
+        dispatcher = Dispatcher(DispatchLimits(batch=config.rpc.batch, response=config.rpc.response_bytes))
         ethereum.register(dispatcher)
         dispatcher.register(OptimismRpc(engine, driver, p2p))
         server = RpcServer(dispatcher)
@@ -183,7 +205,14 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
                 host=config.host,
                 port=config.listening.rpc,
                 websocket=server.websocket,
+                quick=server.quick,
                 policy=AccessPolicy(origins=config.cors_origins),
+                limits=HttpLimits(
+                    body=config.rpc.body_bytes,
+                    websocket_message=config.rpc.body_bytes,
+                    connections=config.rpc.connections,
+                    connections_per_client=config.rpc.connections_per_client,
+                ),
             ),
             Service("p2p", p2p.run),
             Service("driver", driver.run, probe=lambda: driver.status.problem),

@@ -202,7 +202,7 @@ class HttpConnection:
         if split is None or self._finishing:
             return False
         known, body = split
-        if known.head.method == "HEAD":
+        if known.head.method == "HEAD" or self._policy.authorize is not None:
             return False
         assert self._quick is not None
         try:

@@ -15,7 +15,7 @@ class HttpLimits:
     header: int = 32 * 1024
     """Largest request line and headers together."""
     header_count: int = 100
-    connections: int = 10_000
+    connections: int = 2_000
     """Open connections; one more is answered 503 and closed."""
     connections_per_client: int = 0
     """Open connections of one IP address; 0 for no bound (a proxy in front has one address for all)."""

@@ -9,6 +9,7 @@ import trio.testing
 
 from openledger.node.http import (
     AccessPolicy,
+    HttpError,
     HttpLimits,
     ListenError,
     PortInUse,
@@ -356,3 +357,77 @@ async def test_a_missing_host_is_refused(serve, connect):
     client = await connect(await serve())
     await client.send(b"GET / HTTP/1.1\r\n\r\n")
     assert (await client.read_answer())[0] == 400
+
+
+async def test_what_is_answered_at_once_is_the_same_answer(serve, connect):
+    asked: list[str] = []
+
+    async def handler(request: Request) -> Response:
+        asked.append("task")
+        return Response.text(f"slow {request.body.decode()}")
+
+    def quick(request: Request) -> Response | None:
+        asked.append("quick")
+        if request.body.startswith(b"s"):
+            return None
+        return Response(204) if request.body == b"void" else Response.text(f"quick {request.body.decode()}")
+
+    client = await connect(await serve(handler, quick=quick))
+    answers = []
+    # The first of each head is parsed, later ones are known.
+    for body in (b"aaaa", b"bbbb", b"slow", b"void", b"cccc"):
+        await client.send(b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n" + body)
+        status, headers, text = await client.read_answer()
+        assert "date" in headers
+        answers.append((status, text))
+    assert answers == [(200, b"slow aaaa"), (200, b"quick bbbb"), (200, b"slow slow"), (204, b""), (200, b"quick cccc")]
+    assert asked == ["task", "quick", "quick", "task", "quick", "quick"]
+    # Two at once, in pieces, and with another head are no less understood.
+    post = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+    await client.send(post + b"1111" + post + b"2222")
+    assert [(await client.read_answer())[2] for _ in range(2)] == [b"slow 1111", b"slow 2222"]
+    await client.send(post + b"33")
+    await trio.testing.wait_all_tasks_blocked()
+    await client.send(b"33")
+    assert (await client.read_answer())[2] == b"slow 3333"
+
+
+async def test_a_large_answer_made_at_once_reaches_a_slow_reader_whole(serve, connect):
+    async def handler(request: Request) -> Response:
+        return Response.text("first")
+
+    def quick(request: Request) -> Response | None:
+        return Response(200, b"x" * 20_000_000)
+
+    client = await connect(await serve(handler, quick=quick))
+    await client.send(GET % b"/")
+    assert (await client.read_answer())[2] == b"first"
+    for _ in range(2):
+        await client.send(GET % b"/")
+        assert len((await client.read_answer())[2]) == 20_000_000
+
+
+async def test_credentials_are_asked_each_time_though_the_head_is_known(serve, connect):
+    times = iter(range(3))
+
+    def authorize(request: Request) -> None:
+        if next(times) == 2:
+            raise HttpError(401, "the token is too old")
+
+    def quick(request: Request) -> Response | None:
+        return Response.text("unasked")
+
+    client = await connect(await serve(quick=quick, policy=AccessPolicy(authorize=authorize)))
+    statuses = []
+    for _ in range(3):
+        await client.send(GET % b"/")
+        statuses.append((await client.read_answer())[0])
+    assert statuses == [200, 200, 401]
+
+
+async def test_one_client_s_connections_are_bounded(serve, connect):
+    server = await serve(limits=HttpLimits(connections_per_client=1))
+    first = await connect(server)
+    await first.send(GET % b"/")
+    assert (await first.read_answer())[0] == 200
+    assert (await (await connect(server)).read_head())[0] == 503
