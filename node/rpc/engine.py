@@ -53,14 +53,21 @@ CLIENT_CODE = "OL"
 PROTOCOL_VERSION = (9, 0, 0, 0)
 """OP-Stack protocol version whose rules are supported (Isthmus): major, minor, patch, pre-release."""
 
-_POST_MERGE = frozenset(fork for fork in Hardfork if fork >= Hardfork.PARIS)
 _FORKS_OF_VERSION = {
     1: frozenset({Hardfork.PARIS}),
     2: frozenset({Hardfork.PARIS, Hardfork.SHANGHAI}),
     3: frozenset({Hardfork.CANCUN}),
     4: frozenset({Hardfork.PRAGUE, Hardfork.OSAKA}),
 }
-"""Which forks' payloads newPayload and getPayload of a version take and give."""
+"""Which forks' payloads newPayload of a version takes."""
+_FORKS_GIVEN = {
+    1: frozenset({Hardfork.PARIS}),
+    2: frozenset({Hardfork.PARIS, Hardfork.SHANGHAI}),
+    3: frozenset({Hardfork.CANCUN}),
+    4: frozenset({Hardfork.PRAGUE}),
+    5: frozenset({Hardfork.OSAKA}),
+}
+"""Which forks' payloads getPayload of a version gives."""
 _FORKS_OF_FORKCHOICE = {
     1: frozenset({Hardfork.PARIS}),
     2: frozenset({Hardfork.PARIS, Hardfork.SHANGHAI}),
@@ -275,11 +282,15 @@ class EngineApi:
     def get_payload_v4(self, identifier: bytes) -> Json:
         return self._envelope(self._take(identifier, 4), 4)
 
+    @rpc_method("engine_getPayloadV5", _PAYLOAD_ID, slow=True)
+    def get_payload_v5(self, identifier: bytes) -> Json:
+        return self._envelope(self._take(identifier, 5), 5)
+
     def _take(self, identifier: bytes, version: int) -> Draft:
         draft = self._builder.take(identifier)
         if draft is None:
             raise RpcError(UNKNOWN_PAYLOAD, f"Unknown payload: no payload 0x{identifier.hex()} is being built")
-        self._require_fork(draft.block.number, draft.block.header.timestamp, _FORKS_OF_VERSION[version])
+        self._require_fork(draft.block.number, draft.block.header.timestamp, _FORKS_GIVEN[version])
         return draft
 
     def _envelope(self, draft: Draft, version: int) -> Json:
