@@ -43,6 +43,7 @@ from openledger.evm_ext.vm.intrinsic import GAS_TRANSACTION
 from openledger.evm_ext.vm.rules import BlockRules, Rules
 from openledger.genesis.genesis import encode_holocene_extra_data
 from openledger.genesis.hashing import keccak256
+from openledger.genesis.op_forks import OpFork
 
 _HEADER_BYTES = 1_024
 _WITHDRAWAL_BYTES = 64
@@ -124,6 +125,10 @@ def build_block(
 def extra_data_for(rules: Rules, attributes: PayloadAttributes) -> bytes:
     """The extraData of a block: on an OP chain version 0 and the base fee parameters (Holocene)."""
     if not rules.is_op:
+        return b""
+    if rules.op_forks.at(attributes.timestamp) < OpFork.HOLOCENE:
+        if attributes.eip_1559_params:
+            raise errors.InvalidAttributes("eip1559Params exist since Holocene")
         return b""
     params = attributes.eip_1559_params or bytes(8)
     if len(params) != 8:

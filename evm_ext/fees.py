@@ -93,6 +93,7 @@ _FJORD_COEFFICIENT = 836_500
 _FJORD_INTERCEPT = 42_585_600
 _FJORD_MINIMUM = 100 * 10**6
 _FJORD_DIVISOR = 10**12
+_ECOTONE_DIVISOR = 16 * 10**6
 _OPERATOR_FEE_DIVISOR = 10**6
 
 
@@ -125,6 +126,13 @@ class L1FeeParameters:
         """Wei for posting a transaction whose encoding is `flz_size` bytes after FastLZ (Fjord)."""
         price = 16 * self.base_fee_scalar * self.base_fee + self.blob_base_fee_scalar * self.blob_base_fee
         return estimated_size_scaled(flz_size) * price // _FJORD_DIVISOR
+
+    def ecotone_l1_fee(self, raw: bytes) -> int:
+        """Wei for posting a transaction with this encoding, by its calldata gas (Ecotone, until Fjord)."""
+        zeros = raw.count(0)
+        gas = 4 * zeros + 16 * (len(raw) - zeros)
+        price = 16 * self.base_fee_scalar * self.base_fee + self.blob_base_fee_scalar * self.blob_base_fee
+        return gas * price // _ECOTONE_DIVISOR
 
     def operator_fee(self, gas: int) -> int:
         """Wei for the operator (Isthmus), saturating at 2**256 - 1."""

@@ -27,7 +27,7 @@ MAXIMUM_GAS_LIMIT = (1 << 63) - 1
 def child_base_fee(rules: Rules, parent: Header, child: BlockRules | None = None) -> int:
     """The base fee in wei of a block on `parent`, 0 before London; on an OP chain, by the parameters in the parent's
     extraData. `child` are the new block's rules, if they are known to be others than `Rules.after` gives."""
-    if rules.is_op:
+    if rules.of(parent).has_fee_parameters:
         denominator, elasticity = decode_fee_parameters(parent.extra_data[1:9])
         return next_base_fee(parent.base_fee_per_gas, parent.gas_used, parent.gas_limit, denominator, elasticity)
     if not (child or rules.after(parent)).has_base_fee:
@@ -81,7 +81,7 @@ def validate_header(rules: Rules, parent: Header, header: Header) -> BlockRules:
     _check_gas_limit(rules, header.gas_limit, child_gas_limit(rules, parent, block_rules))
     if header.gas_used > header.gas_limit:
         raise errors.HeaderFieldMismatch("gas_used", header.gas_used, f"at most {header.gas_limit}")
-    _check_extra_data(rules, header)
+    _check_extra_data(block_rules, header)
     check("base_fee_per_gas", header.base_fee_per_gas, child_base_fee(rules, parent, block_rules))
     check("excess_blob_gas", header.excess_blob_gas, child_excess_blob_gas(rules, parent, block_rules))
     return block_rules
@@ -121,9 +121,9 @@ def _check_gas_limit(rules: Rules, gas_limit: int, before: int) -> None:
         raise errors.HeaderFieldMismatch("gas_limit", gas_limit, f"within 1/1024 of {before}")
 
 
-def _check_extra_data(rules: Rules, header: Header) -> None:
+def _check_extra_data(rules: BlockRules, header: Header) -> None:
     extra_data = header.extra_data
-    if rules.is_op:
+    if rules.has_fee_parameters:
         denominator, elasticity = decode_fee_parameters(extra_data[1:9])
         if len(extra_data) != 9 or extra_data[0] != 0 or not denominator or not elasticity:
             raise errors.HeaderFieldMismatch(

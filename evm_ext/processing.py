@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from openledger.evm_ext import errors
-from openledger.evm_ext.block import EMPTY_REQUESTS_HASH, Header, withdrawals_trie_root
+from openledger.evm_ext.block import EMPTY_REQUESTS_HASH, Header, HeaderForm, withdrawals_trie_root
 from openledger.evm_ext.dao_fork import move_dao_balances
 from openledger.evm_ext.fees import GAS_PER_BLOB, L1FeeParameters, l1_gas_used
 from openledger.evm_ext.header_rules import child_base_fee, child_excess_blob_gas, decode_fee_parameters
@@ -166,14 +166,14 @@ class BlockProcessor:
             requests = collect_requests(state, self.receipts, rules.deposit_contract)
         changes = state.compute_changes()
         withdrawals_root = _NO_HASH
-        if rules.is_op:
+        if rules.commits_to_message_passer:
             withdrawals_root = state.storage_root(predeploys.L2_TO_L1_MESSAGE_PASSER)
         elif rules.has_withdrawals:
             withdrawals_root = withdrawals_trie_root(withdrawals)
         committed = _NO_HASH
         if rules.has_requests:
             committed = requests_hash(requests)
-        elif rules.is_op:
+        elif rules.header_form >= HeaderForm.PRAGUE:
             committed = EMPTY_REQUESTS_HASH
         return ExecutedBlock(
             gas_used=self.gas_used,

@@ -13,34 +13,41 @@ from typing import Any, Final
 from openledger.evm_ext.errors import UnsupportedRules
 from openledger.evm_ext.vm.rules import Rules
 from openledger.genesis.hardforks import Hardfork, HardforkSchedule
+from openledger.genesis.op_forks import OpForkSchedule
 from openledger.genesis.parameters import ForkSchedule
 
-FORKS: Final = ("regolith", "canyon", "delta", "ecotone", "fjord", "granite", "holocene", "isthmus")
 LATER_FORKS: Final = ("jovian", "karst", "interop")
 
 
 def rules_of_rollup(document: Any, timestamp: int) -> Rules:
-    """The rules of the block with this timestamp.
+    """The rules of the block with this timestamp and of those before it.
 
-    Raises `UnsupportedRules` for a config that cannot be read, and for a block before Isthmus or after it, naming the
-    fork."""
+    Raises `UnsupportedRules` for a config that cannot be read, and for a block before Ecotone or after Isthmus, naming
+    the fork."""
     if not isinstance(document, Mapping):
         raise UnsupportedRules("a rollup config must be an object")
     for fork in LATER_FORKS:
         start = _time(document, fork)
         if start is not None and timestamp >= start:
-            raise UnsupportedRules(f"the block at {timestamp} is after {fork} ({start}): known is up to isthmus")
-    start = _time(document, "isthmus")
-    if start is None or timestamp < start:
-        raise UnsupportedRules(f"the block at {timestamp} is before isthmus ({start}): known is isthmus alone")
+            raise UnsupportedRules(
+                f"the block at {timestamp} is under {fork} (since {start}): isthmus is the last known"
+            )
+    ecotone = _time(document, "ecotone")
+    if ecotone is None or timestamp < ecotone:
+        raise UnsupportedRules(f"the block at {timestamp} is before ecotone ({ecotone}): that is the first known")
     denominator, elasticity = _base_fee_parameters(document)
+    forks = OpForkSchedule(**{field.name: _time(document, field.name) for field in fields(OpForkSchedule)})
+    hardforks = HardforkSchedule.always(Hardfork.CANCUN)
+    if forks.isthmus is not None:
+        hardforks = hardforks.since(Hardfork.PRAGUE, forks.isthmus)
     return Rules(
         is_op=True,
         chain_id=_number(document.get("l2_chain_id"), "l2_chain_id"),
         denominator=denominator,
         elasticity=elasticity,
         forks=_own_forks(document.get("openledger")),
-        hardforks=HardforkSchedule.always(Hardfork.PRAGUE),
+        hardforks=hardforks,
+        op_forks=forks,
     )
 
 

@@ -13,6 +13,7 @@ from openledger.evm_ext.precompiles.point_evaluation import POINT_EVALUATION_GAS
 from openledger.evm_ext.precompiles.precompile import Precompile, flat
 from openledger.genesis import predeploys
 from openledger.genesis.hardforks import Hardfork
+from openledger.genesis.op_forks import OpFork
 
 # What each fork adds or prices anew. Sources are named in the modules.
 _CHANGES: Final[Mapping[Hardfork, Mapping[bytes, Precompile]]] = {
@@ -60,7 +61,7 @@ _CHANGES: Final[Mapping[Hardfork, Mapping[bytes, Precompile]]] = {
 }
 
 # The OP-Stack: P256VERIFY since Fjord (RIP-7212), limits on input so that a fault proof can run any call: Granite's on
-# BN254, Isthmus' on BLS12-381. Our OP chains begin at Isthmus.
+# BN254, Isthmus' on BLS12-381. Our own chains begin at Isthmus.
 _OP_INPUT_LIMITS: Final[Mapping[bytes, int]] = {
     predeploys.BN254_PAIRING: 112_687,
     predeploys.BLS12_G1MSM: 513_760,
@@ -71,15 +72,17 @@ _OP_P256VERIFY: Final = Precompile("P256VERIFY", flat(p256.P256VERIFY_GAS_OP), p
 
 
 @cache
-def precompiles_at(fork: Hardfork, is_op: bool) -> Mapping[bytes, Precompile]:
-    """The precompiles of a fork by address. Those of our own chain are not among them."""
+def precompiles_at(fork: Hardfork, is_op: bool, op_fork: OpFork = OpFork.ISTHMUS) -> Mapping[bytes, Precompile]:
+    """The precompiles of a fork by address, on an OP chain also by its own fork. Those of our own chain are not among
+    them."""
     table: dict[bytes, Precompile] = {}
     for since, changes in _CHANGES.items():
         if fork >= since:
             table.update(changes)
-    if is_op:
+    if is_op and op_fork >= OpFork.GRANITE:
         for address, limit in _OP_INPUT_LIMITS.items():
             if address in table:
                 table[address] = replace(table[address], input_limit=limit)
+    if is_op and op_fork >= OpFork.FJORD:
         table[predeploys.P256VERIFY] = _OP_P256VERIFY
     return MappingProxyType(table)

@@ -63,13 +63,14 @@ class Outcome:
     operator_fee: int | None = None
 
 
-def read_l1_fee_parameters(state: Any) -> L1FeeParameters:
-    """From the L1Block predeploy. `state` has `get_storage(address, slot)`."""
+def read_l1_fee_parameters(state: Any, *, with_operator: bool = True) -> L1FeeParameters:
+    """From the L1Block predeploy. `state` has `get_storage(address, slot)`; without the operator's (before Isthmus) its
+    slot is not even read."""
     return L1FeeParameters.from_slots(
         base_fee=state.get_storage(predeploys.L1_BLOCK, L1_BASE_FEE_SLOT),
         scalars=state.get_storage(predeploys.L1_BLOCK, L1_SCALARS_SLOT),
         blob_base_fee=state.get_storage(predeploys.L1_BLOCK, L1_BLOB_BASE_FEE_SLOT),
-        operator=state.get_storage(predeploys.L1_BLOCK, OPERATOR_FEE_SLOT),
+        operator=state.get_storage(predeploys.L1_BLOCK, OPERATOR_FEE_SLOT) if with_operator else 0,
     )
 
 
@@ -94,8 +95,14 @@ class Executor:
     def l1_fee_parameters(self) -> L1FeeParameters:
         """As they stand after the block's first deposit; nothing else can change them in the block."""
         if self._l1_fee_parameters is None:
-            self._l1_fee_parameters = read_l1_fee_parameters(self.state)
+            parameters = read_l1_fee_parameters(self.state, with_operator=self.rules.has_operator_fee)
+            self._l1_fee_parameters = parameters
         return self._l1_fee_parameters
+
+    def _l1_fee(self, transaction: Transaction) -> int:
+        if self.rules.has_fastlz_l1_fee:
+            return self.l1_fee_parameters.l1_fee(transaction.flz_size)
+        return self.l1_fee_parameters.ecotone_l1_fee(transaction.raw)
 
     def execute(self, transaction: Transaction, gas_available: int) -> Outcome:
         """Execute one transaction. `gas_available` is what is left of the block's gas.
@@ -126,7 +133,7 @@ class Executor:
         parameters: L1FeeParameters | None = None
         if self.rules.is_op:
             parameters = self.l1_fee_parameters
-            l1_fee = parameters.l1_fee(transaction.flz_size)
+            l1_fee = self._l1_fee(transaction)
             upfront += l1_fee + parameters.operator_fee(transaction.gas)
         elif transaction.type == BLOB:
             upfront += len(transaction.blob_versioned_hashes) * GAS_PER_BLOB * environment.blob_base_fee
@@ -148,7 +155,8 @@ class Executor:
         if parameters is not None and l1_fee is not None and operator_fee is not None:
             state.delta_balance(predeploys.BASE_FEE_VAULT, gas_used * base_fee)
             state.delta_balance(predeploys.L1_FEE_VAULT, l1_fee)
-            state.delta_balance(predeploys.OPERATOR_FEE_VAULT, operator_fee)
+            if self.rules.has_operator_fee:
+                state.delta_balance(predeploys.OPERATOR_FEE_VAULT, operator_fee)
         self._destroy(computation)
         outcome = self._outcome(
             computation,
@@ -186,14 +194,12 @@ class Executor:
         l1_fee = operator_fee = None
         if self.rules.is_op:
             parameters = self.l1_fee_parameters
-            l1_fee = parameters.l1_fee(transaction.flz_size)
+            l1_fee = self._l1_fee(transaction)
             operator_fee = parameters.operator_fee(gas_used)
             charge += l1_fee + operator_fee
-            credits += (
-                (predeploys.BASE_FEE_VAULT, gas_used * base_fee),
-                (predeploys.L1_FEE_VAULT, l1_fee),
-                (predeploys.OPERATOR_FEE_VAULT, operator_fee),
-            )
+            credits += ((predeploys.BASE_FEE_VAULT, gas_used * base_fee), (predeploys.L1_FEE_VAULT, l1_fee))
+            if self.rules.has_operator_fee:
+                credits.append((predeploys.OPERATOR_FEE_VAULT, operator_fee))
         self.state.pay(sender, charge, credits)
         return Outcome(True, gas_used, (), b"", None, None, gas_price, None, l1_fee, operator_fee)
 
@@ -223,7 +229,7 @@ class Executor:
             cost += len(transaction.blob_versioned_hashes) * GAS_PER_BLOB * transaction.max_fee_per_blob_gas
         if self.rules.is_op:
             parameters = self.l1_fee_parameters
-            cost += parameters.l1_fee(transaction.flz_size) + parameters.operator_fee(transaction.gas)
+            cost += self._l1_fee(transaction) + parameters.operator_fee(transaction.gas)
         if balance < cost:
             raise errors.InsufficientFunds(
                 f"insufficient funds for gas * price + value: address 0x{sender.hex()} have {balance} want {cost}"
@@ -355,15 +361,18 @@ class Executor:
         l1_fee: int | None = None,
         operator_fee: int | None = None,
     ) -> Outcome:
+        error = computation._error
         return Outcome(
-            success=computation.is_success,
+            success=error is None,
             gas_used=gas_used,
             logs=tuple(
-                Log(address, tuple(topic.to_bytes(32, "big") for topic in topics), data)
-                for address, topics, data in computation.get_log_entries()
+                [
+                    Log(address, tuple([topic.to_bytes(32, "big") for topic in topics]), data)
+                    for _, address, topics, data in computation.get_raw_log_entries()
+                ]
             ),
             output=bytes(computation.output),
-            error=None if computation.is_success else describe_error(computation.error),
+            error=None if error is None else describe_error(error),
             contract_address=contract_address,
             effective_gas_price=effective_gas_price,
             deposit_nonce=deposit_nonce,

@@ -32,6 +32,7 @@ from openledger.evm_ext.vm.computation import Computation
 from openledger.evm_ext.vm.osaka_opcodes import OSAKA_OPCODES
 from openledger.evm_ext.vm.rules import MAX_INIT_CODE_BYTES, BlockRules
 from openledger.genesis.hardforks import Hardfork
+from openledger.genesis.op_forks import OpFork
 
 Opcode = Callable[[Any], Any]
 
@@ -85,21 +86,21 @@ def opcodes_at(fork: Hardfork) -> Mapping[int, Opcode]:
 
 def machine(rules: BlockRules) -> type[Computation]:
     """The computation class of a block with these rules. Equal rules give the same class."""
-    return _machine(rules.fork, rules.is_op, rules.own_precompiles)
+    return _machine(rules.fork, rules.op_fork if rules.is_op else None, rules.own_precompiles)
 
 
 @lru_cache(maxsize=128)
-def _machine(fork: Hardfork, is_op: bool, own: tuple[bytes, ...]) -> type[Computation]:
+def _machine(fork: Hardfork, op_fork: OpFork | None, own: tuple[bytes, ...]) -> type[Computation]:
     from openledger.evm_ext.precompiles import PRECOMPILES
 
     ours = {address: PRECOMPILES[address] for address in own if address in PRECOMPILES}
     name = "".join(word.capitalize() for word in fork.name.split("_"))
     return type(
-        f"{'Op' if is_op else ''}{name}Computation",
+        f"{'' if op_fork is None else 'Op'}{name}Computation",
         (Computation,),
         {
             "opcodes": opcodes_at(fork),
-            "_precompiles": {**precompiles_at(fork, is_op), **ours},
+            "_precompiles": {**precompiles_at(fork, op_fork is not None, op_fork or OpFork.ECOTONE), **ours},
             "max_code_size": MAX_CODE_BYTES if fork >= Hardfork.SPURIOUS_DRAGON else None,
             "max_init_code": MAX_INIT_CODE_BYTES if fork >= Hardfork.SHANGHAI else None,
             "counts_creation_nonce": fork >= Hardfork.SPURIOUS_DRAGON,

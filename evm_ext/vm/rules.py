@@ -6,7 +6,7 @@ only reads attributes. Sources are the EIPs named at each rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from openledger.evm_ext import fees
@@ -15,6 +15,7 @@ from openledger.evm_ext.errors import GenesisInvalid
 from openledger.genesis import predeploys
 from openledger.genesis.genesis import Genesis, InvalidGenesis, decode_holocene_extra_data
 from openledger.genesis.hardforks import BlobParameters, Hardfork, HardforkSchedule
+from openledger.genesis.op_forks import OpFork, OpForkSchedule
 from openledger.genesis.parameters import ForkSchedule
 
 ETHEREUM_EXTRA_DATA_BYTES = 32
@@ -55,12 +56,14 @@ class BlockRules:
     has_replay_protection: bool
     blobs: BlobParameters
     deposit_contract: bytes
+    op_fork: OpFork = OpFork.ISTHMUS
+    """Of an OP chain only."""
 
     @cached_property
     def transaction_types(self) -> frozenset[int]:
         """Types that the block may hold. OP chains have no blobs; only they have deposits."""
         if self.is_op:
-            return frozenset({0, 1, 2, 4, 0x7E})
+            return frozenset({0, 1, 2, 4, 0x7E} if self.fork >= Hardfork.PRAGUE else {0, 1, 2, 0x7E})
         types = {0}
         for fork, kind in ((Hardfork.BERLIN, 1), (Hardfork.LONDON, 2), (Hardfork.CANCUN, 3), (Hardfork.PRAGUE, 4)):
             if self.fork >= fork:
@@ -176,6 +179,28 @@ class BlockRules:
         """EIP-2935."""
         return self.fork >= Hardfork.PRAGUE
 
+    # --- OP-Stack -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def has_fee_parameters(self) -> bool:
+        """The parameters of the base fee are in extraData (Holocene)."""
+        return self.is_op and self.op_fork >= OpFork.HOLOCENE
+
+    @cached_property
+    def has_fastlz_l1_fee(self) -> bool:
+        """The L1 fee is on the compressed size (Fjord), not on the calldata gas (Ecotone)."""
+        return self.op_fork >= OpFork.FJORD
+
+    @cached_property
+    def has_operator_fee(self) -> bool:
+        """There is an operator fee with a vault of its own (Isthmus)."""
+        return self.is_op and self.op_fork >= OpFork.ISTHMUS
+
+    @cached_property
+    def commits_to_message_passer(self) -> bool:
+        """withdrawalsRoot is the message passer's storage root (Isthmus)."""
+        return self.is_op and self.op_fork >= OpFork.ISTHMUS
+
     @cached_property
     def max_block_rlp_bytes(self) -> int | None:
         """EIP-7934."""
@@ -184,7 +209,8 @@ class BlockRules:
 
 @dataclass(frozen=True)
 class Rules:
-    """`is_op`: Isthmus over Prague; else Ethereum's forks as `hardforks` says. `denominator` and `elasticity` are the
+    """`is_op`: the OP-Stack's forks as `op_forks` says, over Ethereum's as `hardforks` says; ours are Isthmus over Prague
+    from the start. `denominator` and `elasticity` are the
     defaults of the base fee; an OP chain's blocks carry their own."""
 
     is_op: bool
@@ -193,6 +219,7 @@ class Rules:
     elasticity: int
     forks: ForkSchedule
     hardforks: HardforkSchedule
+    op_forks: OpForkSchedule = field(default_factory=OpForkSchedule)
 
     @classmethod
     def from_genesis(cls, genesis: Genesis) -> Rules:
@@ -227,6 +254,7 @@ class Rules:
             has_replay_protection=self.hardforks.is_eip155(number),
             blobs=(None if self.is_op else self.hardforks.blobs_at(timestamp)) or _NO_BLOBS,
             deposit_contract=self.hardforks.deposit_contract,
+            op_fork=self.op_forks.at(timestamp),
         )
 
     def of(self, header: Header) -> BlockRules:
