@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
 from typing import Final
 
 from openledger.evm_ext import encoding
 from openledger.evm_ext.encoding import Item, encode_bytes, encode_sequence, encode_uint
 from openledger.evm_ext.errors import HeaderFieldMismatch, InvalidTransaction, UndecodableBlock
+from openledger.evm_ext.kept import kept
 from openledger.evm_ext.payload import ExecutionPayload, Withdrawal
 from openledger.evm_ext.transactions import Transaction, decode_transaction
 from openledger.evm_ext.trie import EMPTY_ROOT, ordered_root
@@ -78,7 +78,7 @@ class Header:
     requests_hash: bytes = bytes(32)
     form: HeaderForm = HeaderForm.PRAGUE
 
-    @cached_property
+    @kept
     def hash(self) -> bytes:
         return keccak256(self.encode())
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from operator import attrgetter
 
 from openledger.evm_ext import encoding
 from openledger.evm_ext.encoding import Item, encode_bytes, encode_sequence, encode_uint
+from openledger.evm_ext.kept import kept
 from openledger.evm_ext.trie import ordered_root
 from openledger.genesis.hashing import keccak256
 
@@ -66,7 +67,7 @@ class Receipt:
     blob_gas_price: int | None = None
     state_root: bytes = b""
 
-    @cached_property
+    @kept
     def bloom(self) -> bytes:
         """The 256-byte Bloom filter over the logs' addresses and topics (Yellow Paper, M3:2048)."""
         return logs_bloom(self.logs)
@@ -75,7 +76,7 @@ class Receipt:
         """The consensus encoding: the bare list for type 0, else type || list."""
         return self._encoded
 
-    @cached_property
+    @kept
     def _encoded(self) -> bytes:
         fields = [
             encode_bytes(self.state_root) if self.state_root else encode_uint(self.status),
@@ -143,7 +144,12 @@ def receipts_root(receipts: Iterable[Receipt]) -> bytes:
 def encode_stored(receipts: Iterable[Receipt]) -> bytes:
     """The receipts of a block with their derived fields, as the store keeps them."""
     return encode_sequence(
-        encode_sequence([encode_bytes(receipt.encode()), *map(_encode_optional, _derived(receipt))])
+        encode_sequence(
+            [
+                encode_bytes(receipt.encode()),
+                *(encoding.EMPTY_LIST if value is None else _encode_optional(value) for value in _derived(receipt)),
+            ]
+        )
         for receipt in receipts
     )
 
@@ -220,9 +226,7 @@ def _decode_log(item: Item) -> Log:
     )
 
 
-def _encode_optional(value: int | bytes | None) -> bytes:
-    if value is None:
-        return encoding.EMPTY_LIST
+def _encode_optional(value: int | bytes) -> bytes:
     return encode_sequence((encode_uint(value) if isinstance(value, int) else encode_bytes(value),))
 
 

@@ -16,6 +16,11 @@ SECP256K1_N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SECP256K1_HALF_N = SECP256K1_N // 2
 
 _UNCOMPRESSED = 2  # SECP256K1_EC_UNCOMPRESSED
+_CONTEXT = GLOBAL_CONTEXT.ctx
+_SIGNATURE = ffi.typeof("secp256k1_ecdsa_recoverable_signature *")
+_PUBLIC_KEY = ffi.typeof("secp256k1_pubkey *")
+_SERIALIZED = ffi.typeof("unsigned char[65]")
+_LENGTH = ffi.typeof("size_t *")
 
 
 def recover_address(digest: bytes, y_parity: int, r: int, s: int) -> bytes | None:
@@ -24,18 +29,18 @@ def recover_address(digest: bytes, y_parity: int, r: int, s: int) -> bytes | Non
     A high s is accepted here (the ecrecover precompile does); callers that must not, check it first."""
     if not (0 < r < SECP256K1_N and 0 < s < SECP256K1_N and 0 <= y_parity <= 1):
         return None
-    context = GLOBAL_CONTEXT.ctx
-    signature = ffi.new("secp256k1_ecdsa_recoverable_signature *")
+    context = _CONTEXT
+    signature = ffi.new(_SIGNATURE)
     compact = r.to_bytes(32, "big") + s.to_bytes(32, "big")
     if not lib.secp256k1_ecdsa_recoverable_signature_parse_compact(context, signature, compact, y_parity):
         return None
-    public_key = ffi.new("secp256k1_pubkey *")
+    public_key = ffi.new(_PUBLIC_KEY)
     if not lib.secp256k1_ecdsa_recover(context, public_key, signature, digest):
         return None
-    serialized = ffi.new("unsigned char[65]")
-    length = ffi.new("size_t *", 65)
+    serialized = ffi.new(_SERIALIZED)
+    length = ffi.new(_LENGTH, 65)
     lib.secp256k1_ec_pubkey_serialize(context, serialized, length, public_key, _UNCOMPRESSED)
-    return keccak256(bytes(ffi.buffer(serialized))[1:])[12:]
+    return keccak256(ffi.buffer(serialized)[1:])[12:]
 
 
 def sign_digest(digest: bytes, private_key: bytes) -> tuple[int, int, int]:

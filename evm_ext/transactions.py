@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import cast
 
 from openledger.evm_ext import encoding
@@ -20,6 +19,7 @@ from openledger.evm_ext.errors import (
     UnsupportedTransactionType,
 )
 from openledger.evm_ext.fees import flz_compress_len
+from openledger.evm_ext.kept import kept
 from openledger.evm_ext.signatures import SECP256K1_HALF_N, SECP256K1_N, recover_address, sign_digest
 from openledger.genesis.hashing import keccak256
 
@@ -50,7 +50,7 @@ class Authorization:
     r: int
     s: int
 
-    @cached_property
+    @kept
     def authority(self) -> bytes | None:
         """The account that signed, None if the signature is not one."""
         if self.y_parity > 1 or self.s > SECP256K1_HALF_N:
@@ -154,11 +154,11 @@ class Transaction:
     def __hash__(self) -> int:
         return hash(self.raw)
 
-    @cached_property
+    @kept
     def hash(self) -> bytes:
         return keccak256(self.raw)
 
-    @cached_property
+    @kept
     def sender(self) -> bytes:
         """Who signed (or, for a deposit, who L1 says). Recovered on first use, then kept.
 
@@ -175,7 +175,7 @@ class Transaction:
             raise InvalidSignature("invalid sender: no public key can be recovered from the signature")
         return sender
 
-    @cached_property
+    @kept
     def signing_hash(self) -> bytes:
         """The 32 bytes that the sender signed."""
         payload: bytes | None = self.__dict__.get(_SIGNED_PAYLOAD)
@@ -212,7 +212,7 @@ class Transaction:
     def is_create(self) -> bool:
         return self.to is None
 
-    @cached_property
+    @kept
     def flz_size(self) -> int:
         """Length in bytes of the encoding after FastLZ, which the L1 fee is charged on (Fjord)."""
         return flz_compress_len(self.raw)
@@ -477,7 +477,8 @@ def _decode_fee_market(
     # The encoding is canonical, so what was signed is the list without its last three items, as it came.
     header = raw[1]
     start = 2 if header < 0xF8 else header - 0xF5
-    end = len(raw) - 1 - sum(len(encode_bytes(cast(bytes, item))) for item in fields[-2:])
+    r, s = cast(bytes, fields[-2]), cast(bytes, fields[-1])
+    end = len(raw) - 1 - len(encode_bytes(r)) - len(encode_bytes(s))
     transaction.__dict__[_SIGNED_PAYLOAD] = raw[start:end]
     return transaction
 

@@ -89,7 +89,12 @@ class WorldState:
         self._set_account(address, old, Account(nonce, balance, root, code_hash))
 
     def delta_balance(self, address: bytes, delta: int) -> None:
-        self.set_balance(address, self.get_balance(address) + delta)
+        old = self._account(address)
+        nonce, balance, root, code_hash = old or EMPTY_ACCOUNT
+        balance += delta
+        if not 0 <= balance < 1 << 256:
+            raise ValueError(f"balance of 0x{address.hex()} out of range: {balance}")
+        self._set_account(address, old, Account(nonce, balance, root, code_hash))
 
     def get_nonce(self, address: bytes) -> int:
         account = self._account(address)

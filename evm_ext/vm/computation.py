@@ -184,6 +184,21 @@ class Computation(BaseComputation):  # type: ignore[misc]
 
     # --- what it did --------------------------------------------------------------------------------------
 
+    def get_gas_remaining(self) -> int:
+        error = self._error
+        remaining: int = self._gas_meter.gas_remaining
+        return remaining if error is None or not error.burns_gas else 0
+
+    @property
+    def output(self) -> bytes:
+        """What the frame returned, or what it reverted with."""
+        error = self._error
+        return self._output if error is None or not error.erases_return_data else b""
+
+    @output.setter
+    def output(self, value: bytes) -> None:
+        self._output = value
+
     def get_gas_refund(self) -> int:
         """Gas earned back by this frame and those below; a failed frame keeps what the message came with."""
         refund: int = self.msg.refund

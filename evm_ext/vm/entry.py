@@ -44,11 +44,11 @@ def apply_message(
     refund: int = 0,
 ) -> Any:
     """Run a top-level message on a state and give py-evm's computation. Warms what a transaction warms."""
-    state.mark_address_warm(sender)
     for address, slots in access_list:
         state.mark_address_warm(address)
         for slot in slots:
             state.mark_storage_warm(address, slot)
+    state.mark_address_warm(sender)
     if to is None:
         if created is None:
             raise ValueError("a creation needs the address of the contract")
