@@ -82,6 +82,16 @@ class BatcherConfig(BaseModel):
     dry_run: bool = Field(False, description="build and measure channels, post nothing")
 
 
+class ChainConfig(BaseModel):
+    """What the node keeps of its chain beside the blocks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address_index: bool | None = Field(
+        None, description="index transactions and internal operations by account, for ots_*; unset: on a devnet only"
+    )
+
+
 class RpcConfig(BaseModel):
     """What callers of the L2's JSON-RPC may spend."""
 
@@ -150,6 +160,7 @@ class Config(BaseSettings):
         None, description="network.json of the chain to join; default DATA_DIR/network.json"
     )
 
+    chain: ChainConfig = ChainConfig()
     validator: bool = Field(True, description="`openledger dev` also runs a validator node in a process of its own")
     serving: bool = Field(True, description="run the inference engine and its API")
     engine: EngineConfig = EngineConfig()
@@ -160,9 +171,17 @@ class Config(BaseSettings):
     )
     batcher_key: str = Field("", repr=False)
     batcher: BatcherConfig = BatcherConfig()
+    proposer_key: str = Field("", repr=False, description="hex private key that puts output roots on L1")
+    challenger_key: str = Field("", repr=False, description="hex private key that deletes wrong output roots from L1")
     provider_key: str = Field("", repr=False, description="hex private key that signs receipts and settles")
     parent_pid: int = Field(0, ge=0, description="stop when this parent process is gone; 0 means never")
     settle_interval_s: float = Field(20.0, gt=0, description="how often unpacked receipts are settled")
+
+    @property
+    def address_index(self) -> bool:
+        """Whether the chain is indexed by accounts."""
+        chosen = self.chain.address_index
+        return self.network == "devnet" if chosen is None else chosen
 
     @property
     def listening(self) -> Ports:

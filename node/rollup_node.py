@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import trio
@@ -18,8 +19,10 @@ from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.genesis_block import genesis_block
 from openledger.evm_ext.payload import ExecutionPayload
 from openledger.evm_ext.pool import PoolLimits, TransactionPool
-from openledger.genesis.dev_accounts import BATCHER, SEQUENCER_P2P
+from openledger.genesis.dev_accounts import BATCHER, OWNER, PROPOSER, SEQUENCER_P2P, DevAccount
+from openledger.genesis.preset import Preset
 from openledger.genesis.presets import l1_genesis, l2_genesis
+from openledger.node.address_index import fill_index
 from openledger.node.chain_folder import open_chain
 from openledger.node.config import Config, Endpoints, PoolConfig
 from openledger.node.content import ContentStore
@@ -47,6 +50,8 @@ from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
 from openledger.rollup.l1.beacon import BeaconClient
 from openledger.rollup.l1.client import L1Client
+from openledger.rollup.output_checker import OutputChecker
+from openledger.rollup.proposer import Proposer
 from openledger.rollup.sequencer import BlockCallback, Sequencer
 
 log = structlog.get_logger(__name__)
@@ -77,6 +82,13 @@ def private_key(setting: str, name: str, development: bytes | None) -> bytes:
     if len(key) != 32:
         raise StartupError(f"{name} must be a private key of 64 hex digits")
     return key
+
+
+def _optional_key(setting: str, name: str, preset: Preset, development: DevAccount) -> bytes | None:
+    """A key from the configuration, the development account's on a development chain, else None."""
+    if not setting and not preset.development:
+        return None
+    return private_key(setting, name, development.private_key if preset.development else None)
 
 
 def pool_limits(config: PoolConfig) -> PoolLimits:
@@ -137,7 +149,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
     async with AsyncExitStack() as stack:
         rollup_config = await trio.to_thread.run_sync(rollup_config_of, network)
         genesis = l2_genesis(preset, network.timestamp_s)
-        chain = await trio.to_thread.run_sync(open_chain, config.folder / "chain", genesis)
+        chain = await trio.to_thread.run_sync(open_chain, config.folder / "chain", genesis, config.address_index)
         stack.callback(chain.close)
         pool = TransactionPool(chain, pool_limits(config.pool), journal=config.folder / "transactions.journal")
         stack.callback(pool.close)
@@ -217,6 +229,13 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
             Service("p2p", p2p.run),
             Service("driver", driver.run, probe=lambda: driver.status.problem),
         ]
+        if chain.blocks_to_index:
+            services.append(Service("address-index", partial(fill_index, chain)))
+        # On a development chain some validator always may delete a wrong output; elsewhere only who has the key.
+        checker = OutputChecker(
+            engine, l1, preset.l1.output_oracle, _optional_key(config.challenger_key, "challenger_key", preset, OWNER)
+        )
+        services.append(Service("outputs", checker.run, probe=lambda: checker.problem))
         batcher: Batcher | None = None
         if sequencing:
             batcher = posting = Batcher(
@@ -237,6 +256,10 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
                 Service("sequencer", sequence, probe=sequencer.status),
                 Service("batcher", batcher.run, probe=lambda: posting.problem),
             ]
+            proposer_key = _optional_key(config.proposer_key, "proposer_key", preset, PROPOSER)
+            if proposer_key is not None:
+                proposer = Proposer(engine, l1, l1, preset.l1.output_oracle, proposer_key)
+                services.append(Service("proposer", proposer.run, probe=lambda: proposer.problem))
         yield RollupNode(
             config=config,
             network=network,

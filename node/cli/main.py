@@ -12,6 +12,7 @@ from openledger.node.cli import (
     account,
     accounts,
     ask,
+    bridge,
     channel,
     config,
     da,
@@ -57,6 +58,7 @@ app.add_typer(release.app, name="release")
 app.add_typer(channel.app, name="channel")
 app.add_typer(receipt.app, name="receipt")
 app.add_typer(verify.app, name="verify")
+app.add_typer(bridge.app, name="bridge")
 app.add_typer(rollup.app, name="rollup")
 app.add_typer(da.app, name="da")
 app.add_typer(evm.app, name="evm")

@@ -23,6 +23,7 @@ from openledger.rollup.l1.rpc_values import (
 from openledger.rollup.l1.source import (
     Inclusion,
     L1BlockMissing,
+    L1CallFailed,
     L1DataInvalid,
     L1Fees,
     L1TransactionRejected,
@@ -222,6 +223,16 @@ class L1Client:
             quantity(receipt.get("blockNumber"), "blockNumber"),
             quantity(receipt.get("status"), "status") == 1,
         )
+
+    async def call(self, to: bytes, calldata: bytes) -> bytes:
+        """See `L1Submitter`."""
+        try:
+            answer = await self._call("eth_call", {"to": _hex(to), "data": _hex(calldata)}, "latest")
+        except L1RpcError as error:
+            if error.code != 3:
+                raise
+            raise L1CallFailed(f"{self.name}: call of {_hex(to)}: {error.message}") from error
+        return data(answer, "eth_call")
 
     # --- transport ---
 

@@ -3,12 +3,13 @@
 import trio
 
 from openledger.evm_ext.block import Header
+from openledger.evm_ext.calls import CallRequest
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.errors import AlreadyKnown, InvalidTransaction
 from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.receipts import Receipt
 from openledger.genesis.hashing import keccak256
-from openledger.rollup.l1.source import Inclusion, L1BlockMissing, L1Fees, L1TransactionRejected, Label
+from openledger.rollup.l1.source import Inclusion, L1BlockMissing, L1CallFailed, L1Fees, L1TransactionRejected, Label
 
 PRIORITY_FEE_WEI = 1_000_000_000
 
@@ -76,3 +77,11 @@ class LocalL1:
             return None
         receipts = await trio.to_thread.run_sync(self._chain.receipts, block_hash)
         return Inclusion(block_hash, header.number, receipts[index].status == 1)
+
+    async def call(self, to: bytes, calldata: bytes) -> bytes:
+        """See `L1Submitter`."""
+        request = CallRequest(to=to, data=calldata)
+        result = await trio.to_thread.run_sync(self._chain.call, request, self._chain.head().hash)
+        if not result.success:
+            raise L1CallFailed(f"call of 0x{to.hex()}: {result.error}")
+        return result.output

@@ -71,6 +71,10 @@ class L1TransactionRejected(L1Error):
     """L1 does not take a transaction; the message is L1's."""
 
 
+class L1CallFailed(L1Error):
+    """A contract on L1 reverted a call."""
+
+
 class L1Submitter(Protocol):
     """The side of L1 that takes transactions. Every method may raise `L1Unavailable`."""
 
@@ -88,4 +92,8 @@ class L1Submitter(Protocol):
 
     async def inclusion(self, transaction_hash: bytes) -> Inclusion | None:
         """Where the transaction stands in the canonical chain, None if it does not."""
+        ...
+
+    async def call(self, to: bytes, calldata: bytes) -> bytes:
+        """What a contract answers at the latest block. This is L1's word; raises `L1CallFailed` if it reverts."""
         ...
