@@ -1,6 +1,7 @@
 """The output oracle on L1: which L2 output roots were proposed (OP-Stack, L2OutputOracle)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from eth_abi import encode
 from eth_abi.abi import decode
@@ -38,7 +39,7 @@ class OutputOracle:
     async def output(self, index: int) -> ProposedOutput:
         """The output with that index, which must stand on L1."""
         answer = await self._l1.call(self.address, _call("getL2Output(uint256)", index))
-        root, timestamp, number = self._decoded("(bytes32,uint128,uint128)", answer)
+        root, timestamp, number = self._decoded(["bytes32", "uint128", "uint128"], answer)
         return ProposedOutput(index, root, timestamp, number)
 
     @staticmethod
@@ -55,14 +56,13 @@ class OutputOracle:
         return _call("deleteL2Outputs(uint256)", index)
 
     async def _number(self, signature: str) -> int:
-        return int(self._decoded("(uint256)", await self._l1.call(self.address, _call(signature)))[0])
+        return int(self._decoded(["uint256"], await self._l1.call(self.address, _call(signature)))[0])
 
-    def _decoded(self, kind: str, answer: bytes) -> tuple[int, ...] | tuple[bytes, int, int]:
+    def _decoded(self, kinds: list[str], answer: bytes) -> tuple[Any, ...]:
         try:
-            ((*values,),) = decode([kind], answer)
+            return tuple(decode(kinds, answer))
         except DecodingError as error:
             raise L1DataInvalid(f"the output oracle 0x{self.address.hex()} answered 0x{answer[:64].hex()}") from error
-        return tuple(values)
 
 
 def _call(signature: str, *arguments: int) -> bytes:
