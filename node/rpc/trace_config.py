@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openledger.evm_ext.overrides import BlockOverrides, StateOverride
-from openledger.node.rpc.block_overrides import decode_block_overrides
-from openledger.node.rpc.call_request import decode_state_overrides
+from openledger.node.rpc.call_request import decode_block_overrides, decode_state_overrides
 from openledger.node.rpc.parameters import decode_count, decode_object, decode_text
 
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
