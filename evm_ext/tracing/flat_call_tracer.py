@@ -55,8 +55,9 @@ class FlatCallTracer(CallTracer):
             calls.pop()
 
     def transaction_end(self, end: TransactionEnd) -> None:
-        if self.top is not None and self.top.kind != FAILED_DEPOSIT:
-            self.top.gas_used = end.gas_used
+        super().transaction_end(end)
+        if self.top is not None and self.top.kind == FAILED_DEPOSIT:
+            self.top.gas_used = 0  # as op-geth shows it here
 
     def result(self) -> list[Json]:
         rows: list[Json] = []
@@ -73,7 +74,8 @@ class FlatCallTracer(CallTracer):
         }
         if frame.error:
             row["error"] = self._error(frame.error)
-        if outcome is not None and (frame.error is None or frame.error == faults.REVERTED):
+        keeps_result = frame.error is None or frame.error == faults.REVERTED or frame.kind == FAILED_DEPOSIT
+        if outcome is not None and keeps_result:
             row["result"] = outcome
         row["subtraces"] = len(frame.calls)
         row["traceAddress"] = place
@@ -107,8 +109,6 @@ def _parts(frame: CallFrame) -> tuple[Json, Json | None, str]:
         action |= {"init": _hex(frame.input), "value": hex(frame.value or 0)}
         outcome = {"address": _hex(frame.to)} if frame.to is not None else {}
         return action, outcome | {"code": _hex(frame.output), "gasUsed": hex(frame.gas_used)}, "create"
-    if frame.kind == FAILED_DEPOSIT:
-        return {"callType": "stop", **action, "input": "0x"}, None, "call"
     action = {"callType": frame.kind.lower(), **action, "input": _hex(frame.input)}
     if frame.to is not None:
         action["to"] = _hex(frame.to)
