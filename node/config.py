@@ -150,6 +150,9 @@ class Config(BaseSettings):
     log_format: Literal["console", "json"] = "console"
 
     l1_rpc_url: str = Field("", description="JSON-RPC of the L1; empty means the embedded one")
+    l1_further_rpc_urls: tuple[str, ...] = Field((), description="more endpoints of the same L1, asked when one fails")
+    l1_quorum: int = Field(1, ge=1, description="how many L1 endpoints must agree on which block is canonical")
+    l1_requests_per_s: float = Field(0.0, ge=0, description="most requests a second to one L1 endpoint; 0 for any number")
     l1_beacon_urls: tuple[str, ...] = Field(
         (), description="beacon nodes of the L1, asked in turn for batcher data in EIP-4844 blobs"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,7 +49,7 @@ from openledger.rollup.da.worker import open_blob_worker
 from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
 from openledger.rollup.l1.beacon import BeaconClient
-from openledger.rollup.l1.client import L1Client
+from openledger.rollup.l1.endpoints import L1Endpoints, open_l1
 from openledger.rollup.output_checker import OutputChecker
 from openledger.rollup.proposer import Proposer
 from openledger.rollup.sequencer import BlockCallback, Sequencer
@@ -82,6 +82,14 @@ def private_key(setting: str, name: str, development: bytes | None) -> bytes:
     if len(key) != 32:
         raise StartupError(f"{name} must be a private key of 64 hex digits")
     return key
+
+
+def _l1(config: Config, url: str) -> AbstractAsyncContextManager[L1Endpoints]:
+    """Raises StartupError for a quorum that cannot be reached."""
+    urls = (url, *config.l1_further_rpc_urls)
+    if config.l1_quorum > len(urls):
+        raise StartupError(f"l1_quorum is {config.l1_quorum}, but only {len(urls)} L1 endpoints are configured")
+    return open_l1(urls, quorum=config.l1_quorum, requests_per_s=config.l1_requests_per_s)
 
 
 def _optional_key(setting: str, name: str, preset: Preset, development: DevAccount) -> bytes | None:
@@ -117,7 +125,7 @@ class RollupNode:
     engine: Engine
     driver: Driver
     p2p: P2PService
-    l1: L1Client
+    l1: L1Endpoints
     da: DAClient
     content: ContentStore
     dispatcher: Dispatcher
@@ -154,7 +162,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
         pool = TransactionPool(chain, pool_limits(config.pool), journal=config.folder / "transactions.journal")
         stack.callback(pool.close)
         content = ContentStore(config.folder / "content")
-        l1 = await stack.enter_async_context(L1Client(endpoints.l1_rpc))
+        l1 = await stack.enter_async_context(_l1(config, endpoints.l1_rpc))
         # With the worker a payload is held against its certificate's commitment before it is believed.
         worker = await stack.enter_async_context(open_blob_worker(development=preset.development))
         da = await stack.enter_async_context(open_da_client(endpoints.da, worker=worker))

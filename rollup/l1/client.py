@@ -75,7 +75,7 @@ class L1Client:
     """An `L1Source` and `L1Submitter` over an HTTP endpoint. Use as an async context manager.
 
     A request is tried `attempts` times, `backoff_s` apart (doubled each time), before `L1Unavailable`; each try may
-    take `timeout_s`.
+    take `timeout_s`. `requests_per_s` keeps to an endpoint's rate limit; 0 knows none.
     """
 
     def __init__(
@@ -85,12 +85,15 @@ class L1Client:
         timeout_s: float = 10.0,
         attempts: int = 4,
         backoff_s: float = 0.25,
+        requests_per_s: float = 0.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport, trust_env=False)
         self.url = url
         self._attempts = attempts
         self._backoff_s = backoff_s
+        self._pace_s = 1.0 / requests_per_s if requests_per_s else 0.0
+        self._next_request = 0.0
         self._request_id = 0
         self._headers: _Recent[Header] = _Recent(4096)
         self._transactions: _Recent[tuple[bytes, ...]] = _Recent(32)
@@ -256,7 +259,17 @@ class L1Client:
                 problem = f"{type(error).__name__}: {error}"
         raise L1Unavailable(f"cannot reach L1 at {self.name}: {problem}")
 
+    async def _wait_for_turn(self) -> None:
+        """Requests keep their distance, in the order in which they came."""
+        now = trio.current_time()
+        turn = max(now, self._next_request)
+        self._next_request = turn + self._pace_s
+        if turn > now:
+            await trio.sleep_until(turn)
+
     async def _exchange(self, method: str, body: bytes) -> Any:
+        if self._pace_s:
+            await self._wait_for_turn()
         received = bytearray()
         async with self._http.stream(
             "POST", self.url, content=body, headers={"content-type": "application/json"}
