@@ -100,3 +100,47 @@ def _summary(passed: int, failures: list[CaseResult]) -> None:
         console.print("FAIL", result.fork, result.name)
         console.print("     ", result.error)
     console.print(f"{passed} passed, {len(failures)} failed")
+
+
+# --- a single block ---------------------------------------------------------------------------------------
+
+_RollupConfig = Annotated[Path, typer.Option("--rollup-config", help="op-node's rollup.json of the chain.")]
+_Parent = Annotated[
+    Path, typer.Option("--parent", help="The parent's header: JSON as the RPC gives it, or RLP in hex.")
+]
+_Attributes = Annotated[Path, typer.Option("--attributes", help="Payload attributes, as the Engine API names them.")]
+_Witness = Annotated[
+    Path, typer.Option("--witness", help="Map from Keccak-256 to preimage, or the answer of debug_executionWitness.")
+]
+_Expected = Annotated[
+    Path | None, typer.Option("--expected", help="What has to come out: a header like the parent, or a block hash.")
+]
+
+
+@app.command("execute")
+def execute(
+    rollup_config: _RollupConfig,
+    parent: _Parent,
+    attributes: _Attributes,
+    witness: _Witness,
+    expected: _Expected = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+) -> None:
+    """Execute one OP-Stack block from a witness, and print its hash and header. Exit status 1 if it is not the expected
+    one, 2 if it cannot be executed: a preimage is missing, a file cannot be read, the fork is not known.
+
+    Example: `openledger evm execute --rollup-config rollup.json --parent parent.json --attributes attributes.json
+    --witness witness.json --expected header.json`"""
+    from openledger.node.stateless_files import ExecuteFiles, execute_files  # loads the virtual machine
+
+    outcome = execute_files(ExecuteFiles(rollup_config, parent, attributes, witness, expected))
+    if as_json:
+        print(json.dumps(outcome.to_json()))
+    else:
+        console = Console(soft_wrap=True, highlight=False, markup=False)
+        for name, value in outcome.header.items():
+            console.print(f"{name:<22}{value}")
+        for difference in outcome.differences:
+            console.print(f"DIFFERENT {difference.field}: {difference.actual}, expected {difference.expected}")
+    if outcome.differences:
+        raise typer.Exit(1)
