@@ -16,6 +16,7 @@ from openledger.evm_ext import calls
 from openledger.evm_ext.block import Block, Header
 from openledger.evm_ext.building import ParentState, build_block, execute_block
 from openledger.evm_ext.calls import CallContext, CallRequest, CallResult
+from openledger.evm_ext.database import REPAIR_HINT
 from openledger.evm_ext.errors import (
     DatabaseCorrupt,
     GenesisMismatch,
@@ -101,6 +102,8 @@ class Chain:
         block, changes = genesis_block(genesis)
         store = Store(path)
         try:
+            if store.mark("repairing") is not None:
+                raise DatabaseCorrupt(f"the repair of the database in {path} was interrupted: {REPAIR_HINT}")
             stored = store.genesis_hash()
             if stored is None:
                 store.put_genesis(block, changes)

@@ -29,10 +29,13 @@ class Database:
     def __init__(self, path: Path, *, create: bool = True) -> None:
         """Open, or create if that is wanted. Raises `DatabaseLocked` and `DatabaseCorrupt`."""
         self.path = path
-        if create:
-            path.mkdir(parents=True, exist_ok=True)
-        elif not (path / "CURRENT").is_file():
-            raise DatabaseCorrupt(f"{path} holds no database: the file CURRENT is missing")
+        if not (path / "CURRENT").is_file():
+            if any(path.glob("*.ldb")) or any(path.glob("MANIFEST-*")):
+                # LevelDB would begin a new database here and remove the files of the old one.
+                raise DatabaseCorrupt(f"the database in {path} has lost its file CURRENT: {REPAIR_HINT}")
+            if not create:
+                raise DatabaseCorrupt(f"{path} holds no database: check the path")
+        path.mkdir(parents=True, exist_ok=True)
         try:
             self._db = plyvel.DB(
                 str(path),
@@ -88,6 +91,10 @@ class Database:
         """Give the room of what was deleted back to the disk."""
         self._db.compact_range()
 
+    def read_all(self) -> int:
+        """Read everything once, to know that it can be read; how many keys there are."""
+        return sum(1 for _ in self.keys(b"", b"\xff" * 80))
+
     def size_bytes(self) -> int:
         """What the folder takes on disk."""
         return sum(entry.stat().st_size for entry in os.scandir(self.path) if entry.is_file())
@@ -133,6 +140,6 @@ def repair_files(path: Path) -> None:
         except OSError as error:
             raise DatabaseLocked(f"the database in {path} is in use by another process: stop it") from error
         try:
-            plyvel.repair_db(str(path), paranoid_checks=False, bloom_filter_bits=_BLOOM_BITS)
+            plyvel.repair_db(str(path), paranoid_checks=True, bloom_filter_bits=_BLOOM_BITS)
         except plyvel.Error as error:
             raise DatabaseCorrupt(f"the database in {path} cannot be repaired: {error}") from error

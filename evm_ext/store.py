@@ -14,7 +14,6 @@ Keys are one letter and then:
 | r | block hash | receipts with derived fields |
 | d | block hash | `StateDiff`: what the block changes |
 | k | number, block hash | nothing: all stored blocks, canonical or not |
-| T | block hash | total difficulty, only for blocks before the merge |
 | i | number | canonical block hash |
 | t | transaction hash | block hash, index 4 bytes (canonical blocks only) |
 | a | hashed address | account at the unsafe head |
@@ -52,12 +51,14 @@ def number_key(number: int) -> bytes:
 class Store:
     """The tables of one chain. Any thread may read; one thread at a time may write."""
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
-        """Open or create. Raises `DatabaseLocked` and `DatabaseCorrupt`."""
+    def __init__(self, path: Path, *, create: bool = True, version_if_missing: bytes | None = None) -> None:
+        """Open or create. `version_if_missing` is believed of a damaged store that does not say its format.
+
+        Raises `DatabaseLocked` and `DatabaseCorrupt`."""
         self.path = path
         self.database = Database(path, create=create)
         try:
-            version = self.database.get(b"mversion")
+            version = self.database.get(b"mversion") or version_if_missing
             if version is None:
                 if next(self.database.keys(b"", b"\xff"), None) is not None:
                     raise DatabaseCorrupt(f"the database in {path} does not say its format: {REPAIR_HINT}")
@@ -138,7 +139,7 @@ class Store:
 
     def delete_block(self, batch: Any, number: int, block_hash: bytes) -> None:
         """Forget a block that is not canonical. Its trie nodes stay."""
-        for letter in (b"d", b"b", b"r", b"h", b"T"):
+        for letter in (b"d", b"b", b"r", b"h"):
             batch.delete(letter + block_hash)
         batch.delete(b"k" + number_key(number) + block_hash)
 

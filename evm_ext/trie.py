@@ -7,7 +7,7 @@ Source: Yellow Paper, appendix D. The tests compare with the `trie` library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 from openledger.evm_ext import encoding
@@ -393,10 +393,11 @@ def _checked(source: NodeSource, node_hash: bytes, owner: bytes) -> bytes:
 
 
 def walk(
-    source: NodeSource, root: bytes, owner: bytes = b"", start: str = ""
+    source: NodeSource, root: bytes, owner: bytes = b"", start: str = "", skip: Collection[bytes] = ()
 ) -> Iterator[tuple[str, bytes, bytes | None]]:
     """Every node below a stored root, in the order of paths: (path, hash, None) of a node that is stored by itself,
-    (path, b"", value) for each value at `start` or behind it; only nodes on the way there.
+    (path, b"", value) for each value at `start` or behind it; only nodes on the way there, and nothing below nodes
+    whose keys are in `skip`.
 
     Raises `MissingTrieNode`, `DamagedTrieNode`."""
     stack: list[tuple[str, Any]] = [("", root)] if root and root != EMPTY_ROOT else []
@@ -405,8 +406,11 @@ def walk(
         if path < start[: len(path)]:
             continue
         if type(item) is bytes:
+            if owner + item in skip:
+                continue
+            encoded = _checked(source, item, owner)
             yield path, item, None
-            item = encoding.decode(_checked(source, item, owner))
+            item = encoding.decode(encoded)
         if len(item) == 17:
             if item[16] and path >= start:
                 yield path, b"", item[16]

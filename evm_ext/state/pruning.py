@@ -35,6 +35,8 @@ class Pruner:
         self._states = states
         self._policy = policy
         self._last_written: dict[bytes, int] | None = None
+        self._unknown_up_to = 0
+        """No block above this number is stored without saying what it wrote."""
         self._told = False
 
     def block_stored(self, number: int, diff: StateDiff) -> None:
@@ -45,6 +47,7 @@ class Pruner:
     def forget(self) -> None:
         """Blocks were deleted: what is remembered of them is wrong."""
         self._last_written = None
+        self._unknown_up_to = 0
 
     def step(self, finalized: int, unsafe: int) -> None:
         """Prune as far as the policy says, but not more than `BLOCKS_PER_STEP` blocks of each kind."""
@@ -67,7 +70,7 @@ class Pruner:
         block_hash = self._store.canonical_hash(number)
         diff = None if block_hash is None else self._states.known_diff(block_hash)
         with self._store.database.batch() as batch:
-            for key in diff.replaced if diff is not None else ():
+            for key in diff.replaced if diff is not None and number >= self._unknown_up_to else ():
                 if last_written.get(key, 0) <= number:
                     batch.delete(b"n" + key)
             batch.put(b"mpruned", number_key(number))
@@ -86,6 +89,8 @@ class Pruner:
                 diff = self._store.diff(block_hash)
                 if diff is not None:
                     _note_written(self._last_written, stored, diff)
+                else:  # stored by an older version, or lost by the disk
+                    self._unknown_up_to = max(self._unknown_up_to, stored)
         return self._last_written
 
     def _drop_changes_of(self, number: int) -> None:
