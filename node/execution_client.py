@@ -32,6 +32,7 @@ from openledger.node.rpc.engine import EngineApi
 from openledger.node.rpc.ethereum import EthereumRpc
 from openledger.node.rpc.jwt import InvalidJwtSecret, JwtSecret, bearer_check
 from openledger.node.rpc.server import serve_rpc
+from openledger.node.rpc.testing import Testing
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +106,7 @@ async def open_execution_client(config: ExecutionClientConfig) -> AsyncIterator[
 
         dispatcher = Dispatcher()
         ethereum.register(dispatcher)
+        dispatcher.register(Testing(chain, pool))
         rpc = await _listen(
             nursery, dispatcher, config.host, config.port, AccessPolicy(origins=config.cors_origins), HttpLimits()
         )

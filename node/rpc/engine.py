@@ -272,19 +272,19 @@ class EngineApi:
 
     @rpc_method("engine_getPayloadV2", _PAYLOAD_ID, slow=True)
     def get_payload_v2(self, identifier: bytes) -> Json:
-        return self._envelope(self._take(identifier, 2), 2)
+        return payload_envelope(self._take(identifier, 2), 2, is_op=self._is_op)
 
     @rpc_method("engine_getPayloadV3", _PAYLOAD_ID, slow=True)
     def get_payload_v3(self, identifier: bytes) -> Json:
-        return self._envelope(self._take(identifier, 3), 3)
+        return payload_envelope(self._take(identifier, 3), 3, is_op=self._is_op)
 
     @rpc_method("engine_getPayloadV4", _PAYLOAD_ID, slow=True)
     def get_payload_v4(self, identifier: bytes) -> Json:
-        return self._envelope(self._take(identifier, 4), 4)
+        return payload_envelope(self._take(identifier, 4), 4, is_op=self._is_op)
 
     @rpc_method("engine_getPayloadV5", _PAYLOAD_ID, slow=True)
     def get_payload_v5(self, identifier: bytes) -> Json:
-        return self._envelope(self._take(identifier, 5), 5)
+        return payload_envelope(self._take(identifier, 5), 5, is_op=self._is_op)
 
     def _take(self, identifier: bytes, version: int) -> Draft:
         draft = self._builder.take(identifier)
@@ -292,22 +292,6 @@ class EngineApi:
             raise RpcError(UNKNOWN_PAYLOAD, f"Unknown payload: no payload 0x{identifier.hex()} is being built")
         self._require_fork(draft.block.number, draft.block.header.timestamp, _FORKS_GIVEN[version])
         return draft
-
-    def _envelope(self, draft: Draft, version: int) -> Json:
-        block = draft.block
-        shown = min(version, 3) if block.header.form >= HeaderForm.SHANGHAI else 1
-        envelope: Json = {
-            "executionPayload": payload_json(block, shown, is_op=self._is_op),
-            "blockValue": hex(draft.value),
-        }
-        if version >= 3:
-            envelope["blobsBundle"] = {"commitments": [], "proofs": [], "blobs": []}
-            envelope["shouldOverrideBuilder"] = False
-            if self._is_op:
-                envelope["parentBeaconBlockRoot"] = hex_bytes(block.header.parent_beacon_block_root)
-        if version >= 4:
-            envelope["executionRequests"] = [hex_bytes(item) for item in draft.executed.requests]
-        return envelope
 
     @rpc_method("engine_getPayloadBodiesByHashV1", _BODY_HASHES, slow=True)
     def bodies_by_hash(self, hashes: list[bytes]) -> list[Json | None]:
@@ -358,6 +342,21 @@ class EngineApi:
         header = self._chain.header_by_hash(block_hash)
         assert header is not None, block_hash.hex()
         return header
+
+
+def payload_envelope(draft: Draft, version: int, *, is_op: bool) -> Json:
+    """A built payload as getPayload of a version gives it, from V2 on."""
+    block = draft.block
+    shown = min(version, 3) if block.header.form >= HeaderForm.SHANGHAI else 1
+    envelope: Json = {"executionPayload": payload_json(block, shown, is_op=is_op), "blockValue": hex(draft.value)}
+    if version >= 3:
+        envelope["blobsBundle"] = {"commitments": [], "proofs": [], "blobs": []}
+        envelope["shouldOverrideBuilder"] = False
+        if is_op:
+            envelope["parentBeaconBlockRoot"] = hex_bytes(block.header.parent_beacon_block_root)
+    if version >= 4:
+        envelope["executionRequests"] = [hex_bytes(item) for item in draft.executed.requests]
+    return envelope
 
 
 def _forkchoice_answer(status: PayloadStatus, identifier: bytes | None = None) -> Json:

@@ -11,13 +11,13 @@ from openledger.evm_ext.chain import HeadChange
 from openledger.evm_ext.errors import TooManyResults, UnknownBlock
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.errors import InvalidParams, LimitExceeded, ServerError
-from openledger.node.rpc.formats import Json, hex_bytes, located_log_json
+from openledger.node.rpc.formats import Json, hex_bytes, located_log_json, transaction_json
 from openledger.node.rpc.log_filter import (
     LogQuery,
     decode_log_query,
 )
 from openledger.node.rpc.methods import Parameter, rpc_method
-from openledger.node.rpc.parameters import TEXT, BlockReference
+from openledger.node.rpc.parameters import BOOLEAN, TEXT, BlockReference
 
 LOG_QUERY = Parameter(decode_log_query)
 
@@ -46,9 +46,10 @@ class EthLogs:
     def new_block_filter(self) -> str:
         return self._install(_Filter("blocks"))
 
-    @rpc_method("eth_newPendingTransactionFilter", Parameter(bool).optional(False))
+    @rpc_method("eth_newPendingTransactionFilter", BOOLEAN.optional(False))
     def new_pending_transaction_filter(self, full: bool) -> str:
-        return self._install(_Filter("transactions"))
+        """Polled for hashes, or with `full` for transactions."""
+        return self._install(_Filter("transactions", full=full))
 
     @rpc_method("eth_uninstallFilter", TEXT)
     def uninstall_filter(self, identifier: str) -> bool:
@@ -60,6 +61,9 @@ class EthLogs:
         with self._lock:
             found = self._find(identifier)
             changes, found.changes = found.changes, []
+        if found.full:
+            pending = (self._backend.pool.get(change) for change, _ in changes)
+            return [transaction_json(transaction, None) for transaction in pending if transaction is not None]
         if found.kind != "logs" or found.query is None:
             return [hex_bytes(change) for change, _ in changes]
         return self._changed_logs(found.query, changes)
@@ -182,5 +186,6 @@ class EthLogs:
 class _Filter:
     kind: str
     query: LogQuery | None = None
+    full: bool = False
     changes: list[tuple[bytes, bool]] = field(default_factory=list)
     polled: float = 0.0

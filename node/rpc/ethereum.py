@@ -53,6 +53,7 @@ class EthereumRpc:
         """Raises ValueError for a name that is taken."""
         for namespace in self._namespaces:
             dispatcher.register(namespace)
+        dispatcher.add("rpc_modules", lambda: _modules(dispatcher))
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen to the chain and the pool until cancelled."""
@@ -67,3 +68,8 @@ class EthereumRpc:
                 self.backend.chain.listeners.remove(listener)
             for hook in transactions:
                 self.backend.pool.listeners.remove(hook)
+
+
+def _modules(dispatcher: Dispatcher) -> dict[str, str]:
+    """The namespaces of a port, each at version 1.0 as geth says."""
+    return dict.fromkeys(sorted({name.partition("_")[0] for name in dispatcher.method_names}), "1.0")

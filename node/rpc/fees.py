@@ -40,6 +40,11 @@ class EthFees:
     def max_priority_fee_per_gas(self) -> str:
         return hex(self._suggested_tip())
 
+    @rpc_method("eth_baseFee")
+    def base_fee(self) -> str:
+        """What the next block's base fee will be."""
+        return hex(self._chain.next_base_fee(self._chain.head().hash))
+
     @rpc_method("eth_blobBaseFee")
     def blob_base_fee(self) -> str:
         """What blob gas costs in the newest block; 0 where there are no blobs."""

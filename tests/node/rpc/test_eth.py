@@ -314,8 +314,11 @@ def test_filters_report_each_change_once_and_reorganisations_as_removed(still_rp
     blocks = still_rpc("eth_newBlockFilter")
     logs = still_rpc("eth_newFilter", {"address": logger})
     pending = still_rpc("eth_newPendingTransactionFilter")
+    whole = still_rpc("eth_newPendingTransactionFilter", True)
     parent = still_node.chain.head()
     transaction_hash = send(still_rpc, signed(1, to=bytes.fromhex(logger[2:])))
+    (shown,) = still_rpc("eth_getFilterChanges", whole)
+    assert (shown["hash"], shown["blockHash"]) == (transaction_hash, None)
     first = still_node.mine()
     assert still_rpc("eth_getFilterChanges", blocks) == [hexed(first.hash)]
     assert still_rpc("eth_getFilterChanges", blocks) == []

@@ -346,7 +346,7 @@ def test_what_came_before_a_bad_block_is_kept(recorded, tmp_path):
 
 
 def test_the_command_serves_until_it_is_interrupted(recorded):
-    folder, blocks = recorded
+    folder, _ = recorded
     command = [sys.executable, "-m", "openledger.node.cli.main", "rpc", "--port", "0", "--log-format", "json"]
     command += ["--genesis", str(folder / "genesis.json"), "--import-rlp", str(folder / "chain.rlp")]
     environment = os.environ | {"PYTHONSAFEPATH": "1"}
@@ -366,3 +366,32 @@ def test_the_command_serves_until_it_is_interrupted(recorded):
             process.send_signal(signal.SIGINT)
         process.stdout.read()
     assert process.returncode == 0
+
+
+def test_a_block_can_be_built_to_be_looked_at(rpc, recorded):
+    """testing_buildBlockV1, with the gas limit of geth's default."""
+    _, blocks = recorded
+    parent = "0x" + blocks[-1].hash.hex()
+    wanted = {
+        "parentBeaconBlockRoot": "0x" + "cf" * 32,
+        "prevRandao": "0x" + "00" * 32,
+        "suggestedFeeRecipient": "0x" + "00" * 20,
+        "timestamp": hex((LAST + 1) * STEP_S),
+        "withdrawals": [],
+    }
+    chain_id = int(rpc("eth_chainId"), 16)
+    good = transaction(LAST + 1, 2 * LAST, chain_id)
+    built = rpc("testing_buildBlockV1", parent, wanted, ["0x" + good.raw.hex()], "0x1234")
+    payload = built["executionPayload"]
+    assert payload["transactions"] == ["0x" + good.raw.hex()]
+    assert payload["extraData"] == "0x1234"
+    limit = blocks[-1].header.gas_limit
+    step = limit // 1024 - 1
+    assert int(payload["gasLimit"], 16) == max(limit - step, min(limit + step, 60_000_000))
+    assert int(built["blockValue"], 16) == 21_000 * (10**10 - int(payload["baseFeePerGas"], 16))
+    assert rpc("testing_buildBlockV1", parent, wanted, [])["executionPayload"]["transactions"] == []
+    bad = transaction(LAST + 1, 999, chain_id)
+    refused = rpc("testing_buildBlockV1", parent, wanted, ["0x" + bad.raw.hex()], "0x")
+    assert refused["code"] == -32000
+    assert refused["message"].startswith("nonce too high: address 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266, tx: 999")
+    assert rpc("eth_blockNumber") == hex(LAST)

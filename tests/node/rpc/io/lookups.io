@@ -59,3 +59,13 @@
 << {"jsonrpc":"2.0","id":6,"result":"3503995874084926"}
 >> {"jsonrpc":"2.0","id":7,"method":"eth_blobBaseFee"}
 << {"jsonrpc":"2.0","id":7,"result":"0x1"}
+
+// get-current-basefee, of the next block, and what geth calls modules
+>> {"jsonrpc":"2.0","id":1,"method":"eth_baseFee"}
+<< {"jsonrpc":"2.0","id":1,"result":"0x342770c0"}
+>> {"jsonrpc":"2.0","id":2,"method":"rpc_modules"}
+<< {"jsonrpc":"2.0","id":2,"result":{"eth":"1.0","net":"1.0","web3":"1.0","txpool":"1.0","debug":"1.0"}}
+
+// get-content-from-address
+>> {"jsonrpc":"2.0","id":1,"method":"txpool_contentFrom","params":["0x0000000000000000000000000000000000000000"]}
+<< {"jsonrpc":"2.0","id":1,"result":{"pending":{},"queued":{}}}
