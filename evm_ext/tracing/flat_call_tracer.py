@@ -23,6 +23,9 @@ _PARITY_ERRORS = {
 _PARITY_BEGINNINGS = {"invalid opcode:": "Bad instruction", "stack underflow": "Stack underflow"}
 
 
+_PLACE_BYTES = 4
+
+
 @dataclass(frozen=True, slots=True)
 class FlatCallTracerOptions:
     convert_parity_errors: bool = False
@@ -66,6 +69,7 @@ class FlatCallTracer(CallTracer):
         return rows
 
     def _flatten(self, frame: CallFrame, place: list[int], rows: list[Json], traced: TracedTransaction) -> None:
+        self.budget.spend(_PLACE_BYTES * len(place))
         action, outcome, kind = _parts(frame)
         row: Json = {
             "action": action,

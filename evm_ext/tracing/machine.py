@@ -95,6 +95,7 @@ class _TracedMachine(_Machine):
 
     @classmethod
     def apply_message(cls, state: Any, message: Any, transaction_context: Any, parent_computation: Any = None) -> Any:
+        _stop_probing(parent_computation, message)
         if message.is_create:  # apply_create_message has told of it
             computation = super().apply_message(
                 state, message, transaction_context, parent_computation=parent_computation
@@ -109,6 +110,7 @@ class _TracedMachine(_Machine):
     def apply_create_message(
         cls, state: Any, message: Any, transaction_context: Any, parent_computation: Any = None
     ) -> Any:
+        _stop_probing(parent_computation, message)
         frame = Frame(
             depth=message.depth,
             kind="CREATE" if parent_computation is None else opcodes.NAMES[parent_computation._opcode],
@@ -158,11 +160,6 @@ class _TracedMachine(_Machine):
     def return_gas(self, amount: int) -> None:
         self._given_back += amount
         super().return_gas(amount)
-
-    def prepare_child_message(self, *arguments: Any, **named: Any) -> Any:
-        if self._probing:
-            raise Probed(named["gas"])
-        return super().prepare_child_message(*arguments, **named)
 
     def _run(self) -> None:
         session = self.session
@@ -265,6 +262,12 @@ class _TracedMachine(_Machine):
         session.enter(Frame(depth, opcodes.NAMES[opcode], address, target, operands.input(self), given, value))
         session.tracer.exit(FrameEnd(depth, b"", used, words, True))
         return cost
+
+
+def _stop_probing(parent: Any, message: Any) -> None:
+    """An opcode that is run aside for its cost shall call nobody."""
+    if parent is not None and parent._probing:
+        raise Probed(message.gas)
 
 
 def _call_frame(parent: Any, message: Any) -> Frame:

@@ -23,6 +23,7 @@ from openledger.evm_ext.tracing import BlockReplay, Budget, new_tracer
 from openledger.evm_ext.tracing.traced_call import mid_block_state, trace_call
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.call_request import decode_call_request
+from openledger.node.rpc.call_trees import encodable
 from openledger.node.rpc.errors import RESPONSE_TOO_LARGE, InvalidParams, RpcError, ServerError
 from openledger.node.rpc.formats import Json, hex_bytes
 from openledger.node.rpc.methods import Parameter, rpc_method
@@ -106,7 +107,7 @@ class DebugTrace:
                 state = mid_block_state(replay, config.state_overrides, config.block_overrides, free_gas=free_gas)
             limit = self._backend.limits.call_gas
             trace_call(state, header, self._chain.rules, call, tracer, gas_cap=limit)
-            return tracer.result()
+            return encodable(tracer.result())
 
     def _trace_block(self, block: Block, config: TraceConfig) -> list[Json]:
         """Each transaction has its time, all together have `RpcLimits.trace_time_s`, and one limit of bytes."""
@@ -123,7 +124,7 @@ class DebugTrace:
     def _traced(self, replay: BlockReplay, config: TraceConfig, budget: Budget) -> Any:
         tracer = new_tracer(config.tracer, config.options, budget)
         replay.trace_next(tracer)
-        return tracer.result()
+        return encodable(tracer.result())
 
     def _replay(self, block: Block, config: TraceConfig) -> BlockReplay:
         if block.number == 0:

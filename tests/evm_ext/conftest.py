@@ -290,6 +290,7 @@ def random_program(chance: random.Random, addresses: list[bytes]) -> bytes:
 def tools() -> SimpleNamespace:
     """The functions and constants above, for tests that cannot import this file."""
     return SimpleNamespace(
+        system_contracts={address: _L1.alloc[address] for address in _SYSTEM_CONTRACTS},
         KEYS=KEYS,
         ADDRESSES=ADDRESSES,
         ETHER=ETHER,

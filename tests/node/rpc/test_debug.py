@@ -173,6 +173,34 @@ def test_a_trace_ends_when_it_would_be_too_large(tmp_path, genesis, chain_thread
         assert rpc("debug_traceCall", {"to": endless, "gas": hex(25_000)}, "latest", {})["failed"]
 
 
+# calls itself with all gas, and says nothing
+RECURSIVE = "6000600060006000600030" + "5af100"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"tracer": "callTracer"},
+        {"tracer": "muxTracer", "tracerConfig": {"callTracer": {}, "4byteTracer": None}},
+        {"tracer": "flatCallTracer"},
+        {"tracer": "prestateTracer"},
+        {},
+    ],
+)
+def test_calls_as_deep_as_gas_allows_are_traced(sender, still_rpc, config):
+    recursive = sender.deploy(RECURSIVE)
+    call = {"to": recursive, "gas": hex(50_000_000)}
+    result = still_rpc("debug_traceCall", call, "latest", config)
+    tree = result.get("callTracer", result) if isinstance(result, dict) else {}
+    depth = 0
+    while "calls" in tree:
+        (tree,) = tree["calls"]
+        depth += 1
+    if "callTracer" in str(config):
+        assert depth > 300
+        assert tree["error"] == "out of gas"
+
+
 def test_go_durations_are_read():
     assert [decode_duration(text) for text in ("5s", "1m30s", "250ms", "1.5h")] == [5, 90, 0.25, 5400]
     for text in ("", "5", "s", "5 s", "-5s", "1d"):
