@@ -279,15 +279,20 @@ def _with_body(header: Header, parts: list[bytes]) -> Block:
     if len(parts) != expected:
         names = "transactions, uncles and withdrawals" if expected == 3 else "transactions and uncles"
         raise encoding.InvalidRLP(f"a body under this header has {names}, got {len(parts)} parts")
-    transactions = _decode_transactions(
-        tuple(
-            part if part[0] >= 0xC0 else encoding.to_bytes(encoding.decode(part))
-            for part in encoding.split_list(parts[0])
-        )
-    )
+    transactions = _decode_transactions(tuple(map(_transaction_in_body, encoding.split_list(parts[0]))))
     uncles = () if parts[1] == encoding.EMPTY_LIST else tuple(map(Header.decode, encoding.split_list(parts[1])))
     withdrawals = () if expected == 2 else _decode_withdrawals(parts[2])
     return Block(header, transactions, withdrawals, uncles)
+
+
+def _transaction_in_body(part: bytes) -> bytes:
+    """The encoding of a transaction from that of its place in a body: a list for type 0, a string for all others."""
+    if part[0] >= 0xC0:
+        return part
+    raw = encoding.to_bytes(encoding.decode(part))
+    if raw[:1] >= b"\xc0":
+        raise encoding.InvalidRLP("a type 0 transaction stands in a body as a list, not inside a string")
+    return raw
 
 
 def _decode_withdrawals(raw: bytes) -> tuple[Withdrawal, ...]:

@@ -16,6 +16,7 @@ from openledger.evm_ext.block import (
     encode_uncles,
     header_form,
 )
+from openledger.evm_ext.encoding import encode_bytes, encode_sequence
 from openledger.evm_ext.errors import UndecodableBlock
 from openledger.evm_ext.genesis_block import genesis_block
 from openledger.evm_ext.payload import Withdrawal
@@ -210,3 +211,14 @@ def test_a_body_without_withdrawals_is_refused_under_a_header_that_promises_them
     block = Block(replace(FRONTIER_GENESIS, form=HeaderForm.LEGACY), ())
     with pytest.raises(UndecodableBlock, match="withdrawals"):
         block_from_body(replace(FRONTIER_GENESIS, form=HeaderForm.SHANGHAI), block.encode_body())
+
+
+def test_a_type_0_transaction_inside_a_string_is_refused(tools):
+    payment = tools.signed(0, 1337, 0, b"\x11" * 20, type=0, max_priority_fee_per_gas=None)
+    header = replace(FRONTIER_GENESIS, form=HeaderForm.LEGACY)
+    inside = encode_sequence((encode_sequence((encode_bytes(payment.raw),)), b"\xc0"))
+    assert block_from_body(header, encode_sequence((encode_sequence((payment.raw,)), b"\xc0"))).transactions == (
+        payment,
+    )
+    with pytest.raises(UndecodableBlock, match="not inside a string"):
+        block_from_body(header, inside)
