@@ -177,7 +177,6 @@ class Executor:
             and transaction.value > 0
             and transaction.type <= DYNAMIC_FEE
             and self.rules.clears_empty_accounts
-            and state.observer is None
             and not state.computation_class.is_traced
             and state.has_no_code(to)
         )

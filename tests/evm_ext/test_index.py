@@ -181,3 +181,10 @@ def test_nothing_is_recorded_without_the_index(tools, open_chain, genesis):
     block = tools.extend(chain, (tools.signed(0, chain.chain_id, 0, FORWARDER, value=5),))
     assert list(chain._store.index_range(b"xa", b"xz")) == []
     assert chain._store.get_index(b"xo" + block.hash) is None
+
+
+def test_plain_payments_take_their_shortcut_and_are_indexed_all_the_same(tools, chain):
+    block = tools.extend(chain, (tools.signed(0, chain.chain_id, 0, PAID, value=1),))
+    assert chain.index.operations(block.hash) == ((),)
+    assert _located(chain.index.transactions_before(PAID, 99)) == [(1, 0)]
+    assert _located(chain.index.transactions_before(tools.ADDRESSES[0], 99)) == [(1, 0)]
