@@ -1,8 +1,9 @@
 """Which code is compiled, when, and what is kept of it.
 
 Compiling costs as much as some hundred plain steps for each opcode, so a code earns it: every plain step it makes is credit,
-and a trace is compiled when the credit covers it. The time spent compiling is thereby never more than a fixed multiple of the
-time spent executing, whatever code an attacker writes. What is kept is bounded in all.
+and a trace is compiled when the credit covers it. Following a trace that then turns out too dear is paid for, too. The time
+spent compiling is thereby never more than a fixed multiple of the time spent executing, whatever code an attacker writes.
+What is kept is bounded in all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from openledger.evm_ext.vm.generated.profile import Profile, profile_of
 from openledger.evm_ext.vm.generated.runtime import HALTED, NAMES
 from openledger.evm_ext.vm.generated.source import function_name, write
-from openledger.evm_ext.vm.generated.trace import Tracer
+from openledger.evm_ext.vm.generated.trace import Tracer, backward_targets
 from openledger.evm_ext.vm.parts import push_data
 
 TraceFunction = Callable[[list[int], Any, bytearray, int, int], tuple[int, int]]
@@ -24,6 +25,8 @@ HOT_STEPS = 2_000
 """Plain steps after which a code may be compiled at all."""
 STEPS_PER_OPCODE = 100
 """Plain steps that pay for compiling one opcode."""
+FOLLOWED_PER_OPCODE = 4
+"""Opcodes that can be followed, and not compiled, for what one compiled opcode costs."""
 MISSES = 4
 """Times that a place is reached before a trace from there is tried."""
 MAX_TRACES = 256
@@ -45,6 +48,8 @@ class HotCode:
         "_misses",
         "_names",
         "_prices",
+        "_spent",
+        "_targets",
         "compiled",
         "steps",
         "traces",
@@ -54,6 +59,8 @@ class HotCode:
         self._code = code
         self._machine = machine
         self._destinations: frozenset[int] | None = None
+        self._targets: frozenset[int] = frozenset()
+        self._spent = 0
         self._names: dict[str, Any] = {}
         self._misses: dict[int, int] = {}
         self._prices: dict[int, int] = {}
@@ -69,18 +76,20 @@ class HotCode:
             return None
         if not eager:
             misses = self._misses[position] = self._misses.get(position, 0) + 1
-            credit = self.steps // STEPS_PER_OPCODE - self.compiled
+            credit = self.steps // STEPS_PER_OPCODE - self._spent
             if misses < MISSES or credit < self._prices.get(position, 1):
                 return None
         if self._destinations is None:
             self._prepare()
         profile = self._profile()
-        trace = Tracer(self._code, self._destinations or frozenset(), profile).follow(position)
+        trace = Tracer(self._code, self._destinations or frozenset(), self._targets, profile).follow(position)
         if trace is None:
             self._closed.add(position)
+            self._spent += 1
             return None
         if not eager and trace.steps > credit:
             self._prices[position] = trace.steps
+            self._spent += trace.steps // FOLLOWED_PER_OPCODE + 1
             return None
         for opcode in trace.calls:
             name = f"F{opcode}"
@@ -91,6 +100,7 @@ class HotCode:
         function: TraceFunction = self._names.pop(name)
         self.traces[position] = function
         self.compiled += trace.steps
+        self._spent += trace.steps
         return function
 
     def _prepare(self) -> None:
@@ -98,6 +108,7 @@ class HotCode:
         self._destinations = frozenset(
             position for position, byte in enumerate(self._code) if byte == 0x5B and not data[position]
         )
+        self._targets = backward_targets(self._code, self._destinations)
         self._names = {**NAMES, "HALTED": HALTED, "J": self._destinations, "code": self._code}
 
     def _profile(self) -> Profile:

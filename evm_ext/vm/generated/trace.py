@@ -135,13 +135,13 @@ class _Path:
 
 
 class Tracer:
-    """Follows one code on one machine."""
+    """Follows one code on one machine. `targets` are its `backward_targets`."""
 
-    def __init__(self, code: bytes, destinations: frozenset[int], profile: Profile) -> None:
+    def __init__(self, code: bytes, destinations: frozenset[int], targets: frozenset[int], profile: Profile) -> None:
         self._code = code
         self._destinations = destinations
         self._profile = profile
-        self._targets = _backward_targets(code, destinations)
+        self._targets = targets
 
     def follow(self, start: int) -> Trace | None:
         """The trace from `start`, None where generated code gains nothing."""
@@ -566,7 +566,7 @@ def _to_bytes(value: Value) -> str:
     return f"{value.text}.to_bytes(32,'big')"
 
 
-def _backward_targets(code: bytes, destinations: frozenset[int]) -> frozenset[int]:
+def backward_targets(code: bytes, destinations: frozenset[int]) -> frozenset[int]:
     """Destinations that are pushed further down: where loops may begin."""
     found = set()
     position = 0
