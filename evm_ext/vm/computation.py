@@ -19,7 +19,8 @@ from eth.vm.forks.prague.computation import PragueComputation
 from openledger.evm_ext.precompiles.ethereum import precompiles_at
 from openledger.evm_ext.vm.generated.cache import HotCodes
 from openledger.evm_ext.vm.generated.run import run_plain, run_traces, run_until_hot
-from openledger.evm_ext.vm.lean.table import Opcode, opcode_table
+from openledger.evm_ext.vm.lean.table import opcode_table
+from openledger.evm_ext.vm.lean.written import Opcode
 from openledger.evm_ext.vm.message import Message
 from openledger.evm_ext.vm.parts import Code, GasMeter, Memory, Stack
 from openledger.genesis.hardforks import Hardfork

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openledger.evm_ext.vm.lean.names import is_guarded, keywords, logic_name
-from openledger.evm_ext.vm.lean.storage import log, log_unless_static
-from openledger.evm_ext.vm.lean.table import load_function, store_function
+from openledger.evm_ext.vm.lean.storage import load_function, log, log_unless_static, store_function
 
 # Logic and price, the same in every fork that has the opcode.
 _INLINE: Mapping[int, tuple[str, int]] = {

@@ -289,6 +289,9 @@ class Tracer:
         if opcode == 0x19:
             return literal(a.const ^ WORD) if a.const is not None else emit(f"{a.text}^{hex(WORD)}")
         b = self._pop(path)
+        if opcode in (0x10, 0x11, 0x12, 0x13) or (opcode == 0x14 and a.const != 0 and b.const != 0):
+            # A comparison of comparisons by name: their texts would double with every level.
+            a, b = (value if value.test is None else emit(value.text, 1) for value in (a, b))
         if opcode in (0x10, 0x12):
             return compare("<" if opcode == 0x10 else "<s", a, b, path.facts)
         if opcode in (0x11, 0x13):

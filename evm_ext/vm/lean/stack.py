@@ -6,15 +6,12 @@ Same gas, same failures as py-evm's, which go through five calls each. A pushed 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from eth.exceptions import FullStack, InsufficientStack, OutOfGas
 
+from openledger.evm_ext.vm.lean.written import Opcode
 from openledger.evm_ext.vm.parts import STACK_LIMIT
-
-Opcode = Callable[[Any], None]
-
 
 _GAS_VERY_LOW = 3
 _GAS_BASE = 2

@@ -12,6 +12,7 @@ from eth.exceptions import OutOfGas, WriteProtection
 from eth.vm.logic.storage import NetSStoreGasSchedule
 
 from openledger.evm_ext.vm.lean.memory import grow
+from openledger.evm_ext.vm.lean.names import gas_schedule, is_guarded, logic_name
 
 Load = Callable[[Any, int, int], tuple[int, int]]
 """(computation, slot, gas) -> (value, gas left)."""
@@ -98,9 +99,20 @@ def store_warm_or_cold(schedule: NetSStoreGasSchedule) -> Store:
     return store
 
 
-def load_transient(computation: Any, slot: int) -> int:
-    """TLOAD (EIP-1153)."""
-    return int.from_bytes(computation.state.get_transient_storage(computation.msg.storage_address, slot), "big")
+def load_function(entry: Any) -> Load | None:
+    """SLOAD of a fork as a lean function, None if it is not known."""
+    name = logic_name(entry)
+    if name == "forks.berlin.logic.sload_eip2929":
+        return load_warm_or_cold
+    return load_at(entry.gas_cost) if name == "logic.storage.sload" else None
+
+
+def store_function(entry: Any) -> Store | None:
+    """SSTORE of a fork as a lean function, None if it is not known."""
+    schedule = gas_schedule(entry)
+    if logic_name(entry) == "forks.berlin.logic.sstore_eip2929_generic" and schedule is not None and is_guarded(entry):
+        return store_warm_or_cold(schedule)
+    return None
 
 
 def store_transient(computation: Any, slot: int, value: int) -> None:

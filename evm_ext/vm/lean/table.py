@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from eth.vm.logic.invalid import InvalidOpcode
 
-from openledger.evm_ext.vm.lean.names import gas_schedule, is_guarded, logic_name
+from openledger.evm_ext.vm.lean.calls import call_opcode
+from openledger.evm_ext.vm.lean.frame import FRAME_OPCODES
+from openledger.evm_ext.vm.lean.names import logic_name
 from openledger.evm_ext.vm.lean.stack import stack_opcodes
-from openledger.evm_ext.vm.lean.storage import Load, Store, load_at, load_warm_or_cold, store_warm_or_cold
-
-Opcode = Callable[[Any], None]
-"""Runs on a computation whose program counter is already past the opcode's byte."""
+from openledger.evm_ext.vm.lean.written import Opcode, written_opcode
 
 _STACK_OPCODES = stack_opcodes()
 
@@ -26,21 +25,15 @@ def _opcode(value: int, entry: Any) -> Opcode:
     if entry is None:
         invalid: Opcode = InvalidOpcode(value)
         return invalid
-    own: Opcode = entry
-    return _STACK_OPCODES.get(value) or own
-
-
-def load_function(entry: Any) -> Load | None:
-    """SLOAD of a fork as a lean function, None if it is not known."""
     name = logic_name(entry)
-    if name == "forks.berlin.logic.sload_eip2929":
-        return load_warm_or_cold
-    return load_at(entry.gas_cost) if name == "logic.storage.sload" else None
-
-
-def store_function(entry: Any) -> Store | None:
-    """SSTORE of a fork as a lean function, None if it is not known."""
-    schedule = gas_schedule(entry)
-    if logic_name(entry) == "forks.berlin.logic.sstore_eip2929_generic" and schedule is not None and is_guarded(entry):
-        return store_warm_or_cold(schedule)
-    return None
+    lean = call_opcode(entry)
+    if lean is None and name:
+        if name.startswith(("logic.stack.", "logic.duplication.", "logic.swap.", "logic.flow.jumpdest")):
+            lean = _STACK_OPCODES.get(value)
+        elif name in FRAME_OPCODES:
+            lean = FRAME_OPCODES[name](entry)
+        else:
+            lean = written_opcode(name, entry.gas_cost)
+    # Py-evm warns at every SELFDESTRUCT that the opcode is deprecated.
+    own: Opcode = getattr(entry, "__wrapped__", entry)
+    return lean or own

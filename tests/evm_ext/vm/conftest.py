@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from eth.vm import opcode_values
+from eth.vm.logic.invalid import InvalidOpcode
 
 from openledger.evm_ext.state.account import EMPTY_CODE_HASH, Account
 from openledger.evm_ext.state.world import WorldState
@@ -160,6 +162,13 @@ def run_frame(
     )
 
 
+@cache
+def py_evm_s(machine: type[Computation]) -> type[Computation]:
+    """The machine with py-evm's own opcodes instead of lean ones."""
+    table = tuple(machine.opcodes.get(value) or InvalidOpcode(value) for value in range(256))
+    return type(f"{machine.__name__}_py_evm", (machine,), {"_opcode_table": table, "tier": "plain"})
+
+
 @pytest.fixture(scope="session")
 def vm() -> SimpleNamespace:
     return SimpleNamespace(
@@ -168,6 +177,7 @@ def vm() -> SimpleNamespace:
         plain=with_tier(Computation, "plain"),
         generated=with_tier(Computation, "generated"),
         machine=Computation,
+        py_evm_s=py_evm_s,
         machine_of=lambda fork: machine_of(block_rules(fork)),
         with_tier=with_tier,
         CONTRACT=CONTRACT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -56,9 +57,11 @@ SOURCES = [
 
 
 def agree(vm, code: bytes, data: bytes = b"", gas: int = 200_000, machine=None, **arguments):
-    """Both tiers on one frame; the generated one twice, for what the first left behind."""
+    """Both tiers and py-evm's own opcodes on one frame; the generated tier twice, for what the first run left."""
     base = machine or vm.machine
     plain = vm.run(vm.with_tier(base, "plain"), code, data, gas, **arguments)
+    stock = vm.run(vm.py_evm_s(base), code, data, gas, **arguments)
+    assert stock == plain or (stock.error and plain.error and replace(stock, error=plain.error) == plain)
     for _ in range(2):
         assert vm.run(vm.with_tier(base, "generated"), code, data, gas, **arguments) == plain
     return plain
@@ -170,6 +173,23 @@ def test_static_calls_refuse_alike(vm):
         assert agree(vm, vm.assemble(f"CALLER POP {body} STOP"), is_static=True).error == "WriteProtection"
 
 
+REVERTS, STORES, DELEGATES, FORWARDS, NOBODY = (bytes([number]) * 20 for number in (0xA1, 0xA2, 0xA3, 0xA4, 0xA5))
+OTHERS = {
+    REVERTS: "7 5 MSTORE 32 5 REVERT",
+    STORES: "0 SLOAD 1 ADD 0 SSTORE CALLER 0 MSTORE 32 0 LOG0 CALLVALUE CALLDATASIZE ADD 0 MSTORE 32 0 RETURN",
+    DELEGATES: "",
+    FORWARDS: f"32 0 7 0 0 {int.from_bytes(STORES, 'big')} GAS DELEGATECALL 0 SSTORE RETURNDATASIZE 0 0 RETURNDATACOPY "
+    "RETURNDATASIZE 0 RETURN",
+    NOBODY: "",
+}
+
+
+def other_contracts(vm):
+    """What programs call: contracts, one delegation (EIP-7702), and an address where nothing is."""
+    codes = {address: vm.assemble(text) for address, text in OTHERS.items() if text}
+    return {**codes, DELEGATES: b"\xef\x01\x00" + STORES}
+
+
 @st.composite
 def programs(draw):
     """Blocks of mostly sensible code, with jumps between them, forwards and back."""
@@ -213,7 +233,11 @@ def programs(draw):
                 words += [f"@b{chance.randrange(count)}", "JUMPI"]
                 height -= 1
             elif kind == 14:
-                words += ["32 0 3 0 0 4 GAS CALL" if chance.random() < 0.7 else "0 0 0 0 0 ADDRESS 9000 CALL"]
+                opcode = chance.choice(("CALL", "CALLCODE", "DELEGATECALL", "STATICCALL"))
+                value = chance.choice(("0", "0", "1", "CALLVALUE")) if opcode in ("CALL", "CALLCODE") else ""
+                target = chance.choice(("ADDRESS", "4", "2", "9", *(str(int.from_bytes(key, "big")) for key in OTHERS)))
+                sizes = " ".join(str(chance.choice((0, 0, 1, 32, 33, 70))) for _ in range(4))
+                words.append(f"{sizes} {value} {target} {chance.choice(('GAS', '9000', '100', '0'))} {opcode}")
                 height += 1
             else:
                 words += [chance.choice(("GAS", "MSIZE"))]
@@ -236,7 +260,17 @@ def programs(draw):
     fork=st.sampled_from((Hardfork.FRONTIER, Hardfork.BYZANTIUM, Hardfork.ISTANBUL, Hardfork.PRAGUE, Hardfork.OSAKA)),
 )
 def test_programs_agree_in_every_fork(vm, program, data, gas, fork):
-    agree(vm, vm.assemble(program), data, gas, vm.machine_of(fork), fork=fork, storage={0: 7, 1: 1})
+    agree(
+        vm,
+        vm.assemble(program),
+        data,
+        gas,
+        vm.machine_of(fork),
+        fork=fork,
+        storage={0: 7, 1: 1},
+        others=other_contracts(vm),
+        value=3,
+    )
 
 
 @settings(max_examples=150, deadline=None)
