@@ -46,6 +46,8 @@ class TraceSession:
         """Why the message that is ending failed, if an opcode of its own did."""
         self.refund = 0
         """The refund counter with which the next message begins."""
+        self.destroyed: set[bytes] = set()
+        """Accounts whose SELFDESTRUCT has counted in it (before London)."""
         self.steps = 0
 
     def enter(self, frame: Frame) -> None:
@@ -77,9 +79,9 @@ class _TracedMachine(_Machine):
     _child_entered = False
     _forwarded = 0
     _given_back = 0
-    # The refund counter: at the start of the message, and what its successful children added.
+    # The refund counter: at the start of the message, and what its successful children and SELFDESTRUCT added.
     _refund_before = 0
-    _refund_of_children = 0
+    _refund_added = 0
     _probing = False
 
     def __init__(self, state: Any, message: Any, transaction_context: Any) -> None:
@@ -89,7 +91,7 @@ class _TracedMachine(_Machine):
     @property
     def refund_counter(self) -> int:
         """The transaction's refund counter as this message sees it."""
-        return int(self._refund_before + self._gas_meter.gas_refunded + self._refund_of_children)
+        return int(self._refund_before + self._gas_meter.gas_refunded + self._refund_added)
 
     # --- messages ---------------------------------------------------------------------------------------
 
@@ -151,8 +153,8 @@ class _TracedMachine(_Machine):
             words = session.fault or faults.describe(error)
         session.fault = session.deployed = None
         session.tracer.exit(FrameEnd(frame.depth, output, computation.get_gas_used(), words, reverted))
-        if parent is not None:
-            parent._refund_of_children += computation.get_gas_refund()
+        if parent is not None and error is None:
+            parent._refund_added += computation.refund_counter - computation._refund_before
         return computation
 
     # --- opcodes ----------------------------------------------------------------------------------------
@@ -235,6 +237,9 @@ class _TracedMachine(_Machine):
             session.tracer.log(self.msg.storage_address, operands.topics, operands.input(self))
         elif opcode == opcodes.SELFDESTRUCT:
             address = self.msg.storage_address
+            if address not in session.destroyed:
+                session.destroyed.add(address)
+                self._refund_added += self.state.execution_context.rules.self_destruct_refund
             depth = self.msg.depth + 1
             session.enter(Frame(depth, "SELFDESTRUCT", address, operands.target, b"", 0, operands.value))
             session.tracer.exit(FrameEnd(depth, b"", 0, None, False))

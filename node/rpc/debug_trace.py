@@ -15,9 +15,11 @@ from openledger.evm_ext.errors import (
     DatabaseCorrupt,
     InvalidBlock,
     InvalidTransaction,
+    StatePruned,
     TraceTooLarge,
     UndecodableBlock,
     UnknownParent,
+    UnknownTracer,
 )
 from openledger.evm_ext.tracing import BlockReplay, Budget, new_tracer
 from openledger.evm_ext.tracing.traced_call import mid_block_state, trace_call
@@ -158,7 +160,7 @@ class DebugTrace:
             raise RpcError(RESPONSE_TOO_LARGE, str(error)) from error
         except UnknownParent as error:
             raise ServerError("parent block not found") from error
-        except (InvalidTransaction, InvalidBlock) as error:
-            raise ServerError(f"tracing failed: {error}") from error
-        except (CallError, DatabaseCorrupt) as error:
+        except (UnknownTracer, DatabaseCorrupt, StatePruned) as error:
             raise ServerError(str(error)) from error
+        except (InvalidTransaction, InvalidBlock, CallError) as error:
+            raise ServerError(f"tracing failed: {error}") from error

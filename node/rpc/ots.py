@@ -17,6 +17,7 @@ from openledger.evm_ext.errors import CallError, CallTimeout, ExecutionError, In
 from openledger.evm_ext.index import AddressIndex, IndexedTransaction
 from openledger.evm_ext.index_recorder import InternalOperation, recording
 from openledger.evm_ext.processing import MachineWrapper
+from openledger.evm_ext.proof_of_work import rewards
 from openledger.evm_ext.tracing import BlockReplay, Budget, Tracer
 from openledger.evm_ext.tracing.call_list import CallList
 from openledger.node.rpc.backend import RpcBackend
@@ -26,7 +27,6 @@ from openledger.node.rpc.methods import rpc_method
 from openledger.node.rpc.parameters import ADDRESS, BLOCK, BLOCK_NUMBER, COUNT, HASH, LATEST, BlockReference
 
 API_LEVEL = 8
-_NO_ISSUANCE = {"blockReward": "0x0", "uncleReward": "0x0", "issuance": "0x0"}
 _SELECTOR_DIGITS = 10
 """0x and four bytes: pages of a block's transactions show no more of the input."""
 
@@ -173,7 +173,17 @@ class Ots:
             return None
         receipts = self._chain.receipts(block.hash)
         fees = sum(receipt.gas_used * receipt.effective_gas_price for receipt in receipts)
-        return {"block": self._block_json(block), "issuance": dict(_NO_ISSUANCE), "totalFees": hex(fees)}
+        return {"block": self._block_json(block), "issuance": self._issuance(block), "totalFees": hex(fees)}
+
+    def _issuance(self, block: Block) -> Json:
+        """What miners got for the block and its uncles; nothing since the merge."""
+        paid = [wei for _, wei in rewards(self._chain.rules.of(block.header), block.header, block.uncles)]
+        *for_uncles, for_block = paid or [0]
+        return {
+            "blockReward": hex(for_block),
+            "uncleReward": hex(sum(for_uncles)),
+            "issuance": hex(for_block + sum(for_uncles)),
+        }
 
     def _index(self) -> AddressIndex:
         if self._chain.index is None:

@@ -98,6 +98,31 @@ def test_a_traced_block_is_the_same_block(tools, fork):
                     _check_gas_adds_up(result["structLogs"])
 
 
+@pytest.mark.parametrize(("fork", "refund"), [(Hardfork.ISTANBUL, 24_000), (Hardfork.LONDON, 0)])
+def test_a_self_destruct_counts_in_the_refund_until_london(tools, fork, refund):
+    rules = Rules.from_genesis(
+        Genesis(rules="ethereum", chain_id=1337, timestamp=0, gas_limit=1, hardforks=HardforkSchedule.always(fork))
+    )
+    caller, mortal = CONTRACTS[:2]
+    code = "6000600060006000600073" + mortal.hex() + "5af100"
+    state = MemoryState(
+        {
+            caller: GenesisAccount(nonce=1, code=bytes.fromhex(code)),
+            mortal: GenesisAccount(nonce=1, code=bytes.fromhex("33ff")),
+            tools.ADDRESSES[0]: GenesisAccount(balance=tools.ETHER),
+        }
+    )
+    transaction = sign_transaction(
+        tools.KEYS[0], chain_id=1337, nonce=0, to=caller, type=0, gas=100_000, max_fee_per_gas=GWEI
+    )
+    block = Block(_header(fork), (transaction,))
+    parent = ParentState(replace(block.header, number=4), state.reader(state.root), lambda number: bytes(32))
+    tracer = new_tracer("", {}, Budget(100_000))
+    BlockReplay(rules, parent, block).trace_next(tracer)
+    rows = tracer.result()["structLogs"]
+    assert (rows[-1]["op"], rows[-1].get("refund", 0)) == ("STOP", refund)
+
+
 def _check_gas_adds_up(rows):
     """Between two rows of one message without another in between, the gas goes down by the cost of the first."""
     for row, following in pairwise(rows):
