@@ -62,7 +62,13 @@ def returns_to(count: int) -> bytes:
     return code + b"\x5f\x56"
 
 
+# a, b from calldata; then again and again (a < b, a > b) of the two before: what if each were written out?
+COMPARISONS = b"\x5b\x5f\x35\x60\x20\x35" + b"\x81\x81\x10\x82\x82\x11" * 60 + b"\x50" * 122 + b"\x5f\x56"
+EQUALITIES = b"\x5b\x5f\x35\x60\x20\x35" + b"\x81\x81\x14\x82\x82\x12" * 60 + b"\x50" * 122 + b"\x5f\x56"
+
 BOMBS = {
+    "comparisons of comparisons": COMPARISONS,
+    "equality of comparisons": EQUALITIES,
     "nothing but jump destinations": b"\x5b" * 24_570 + b"\x5f\x56",
     "blocks of three": b"\x5b\x5f\x50" * 8_190 + b"\x5f\x56",
     "one huge block": b"\x5b\x5f" + b"\x80\x50" * 12_280 + b"\x50\x5f\x56",
