@@ -71,6 +71,37 @@ def perplexity_rows() -> list[Row]:
     ]
 
 
+def rpc_rows() -> list[Row]:
+    found = (read("rpc") or {}).get("results")
+    if found is None:
+        return []
+    ours, anvil = found["ours"], found.get("anvil")
+    rows: list[Row] = []
+    for name, row in ours["load"].items():
+        beside = None if anvil is None else anvil["load"][name]
+        rows.append(
+            (
+                f"JSON-RPC, {name}",
+                f"{row['server_cpu_us']:,.0f} µs of server CPU",
+                "" if beside is None else f"anvil {beside['server_cpu_us']:,.0f} µs",
+                "" if beside is None else f"{beside['server_cpu_us'] / row['server_cpu_us']:.2f}×",
+            )
+        )
+    for name, row in found["while_importing"].items():
+        rows.append((f"{name} while full blocks are imported", f"p99 {row['p99_ms']:.1f} ms", "aim 10 ms", ""))
+    sockets = ours["idle_websockets"]
+    beside = None if anvil is None else anvil["idle_websockets"]
+    rows.append(
+        (
+            f"an idle WebSocket, of {sockets['sockets']:,}",
+            f"{sockets['kib_each']:.0f} KiB",
+            "" if beside is None else f"anvil {beside['kib_each']:.0f} KiB",
+            "" if beside is None else f"{beside['kib_each'] / sockets['kib_each']:.1f}×",
+        )
+    )
+    return rows
+
+
 def devnet_rows() -> list[Row]:
     found = read("devnet")
     if found is None:
@@ -91,7 +122,7 @@ def devnet_rows() -> list[Row]:
 
 
 def table() -> str:
-    rows = evm_rows() + inference_rows() + perplexity_rows() + devnet_rows()
+    rows = evm_rows() + rpc_rows() + inference_rows() + perplexity_rows() + devnet_rows()
     lines = ["| what | ours | beside it | ratio |", "|---|---|---|---|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 

@@ -25,6 +25,7 @@ from openledger.node.embedded import embedded_da, embedded_l1
 from openledger.node.errors import StartupError
 from openledger.node.folder_lock import locked_folder
 from openledger.node.http import AccessPolicy, HttpLimits, Router
+from openledger.node.latency import collect_garbage, prefer_latency
 from openledger.node.listening import http_service
 from openledger.node.network import Network, open_or_create_network, read_network
 from openledger.node.open_files import raise_open_files_limit
@@ -68,6 +69,7 @@ async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None
     """
     _check_endpoints(config)
     raise_open_files_limit()
+    prefer_latency()
     async with AsyncExitStack() as stack:
         stack.enter_context(locked_folder(config.folder))
         network = network_of(config)
@@ -100,6 +102,7 @@ async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None
         log.info("starting", role=config.role, network=network.preset.name, folder=str(config.folder))
         async with trio.open_nursery() as nursery:
             await nursery.start(_stop_on_signal, nursery.cancel_scope)
+            nursery.start_soon(collect_garbage)
             if config.parent_pid:
                 nursery.start_soon(_stop_with_parent, config.parent_pid, nursery.cancel_scope)
             await nursery.start(supervisor.run)

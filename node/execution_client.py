@@ -25,7 +25,8 @@ from openledger.genesis.genesis import Genesis, InvalidGenesis
 from openledger.node.chain_folder import open_chain
 from openledger.node.errors import StartupError
 from openledger.node.http import AccessPolicy, BoundServer, HttpLimits, ListenError, open_listeners
-from openledger.node.open_files import connections
+from openledger.node.latency import collect_garbage, prefer_latency
+from openledger.node.open_files import connections, raise_open_files_limit
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.dispatcher import Dispatcher
 from openledger.node.rpc.engine import EngineApi
@@ -37,6 +38,7 @@ from openledger.node.rpc.testing import Testing
 log = structlog.get_logger(__name__)
 
 ENGINE_PORT = 8551
+RPC_CONNECTIONS = 10_000
 ENGINE_BODY_BYTES = 64 * 1024 * 1024
 """A payload may be larger than what strangers may send."""
 
@@ -103,12 +105,18 @@ async def open_execution_client(config: ExecutionClientConfig) -> AsyncIterator[
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         await nursery.start(ethereum.run)
+        nursery.start_soon(collect_garbage)
 
         dispatcher = Dispatcher()
         ethereum.register(dispatcher)
         dispatcher.register(Testing(chain, pool))
         rpc = await _listen(
-            nursery, dispatcher, config.host, config.port, AccessPolicy(origins=config.cors_origins), HttpLimits()
+            nursery,
+            dispatcher,
+            config.host,
+            config.port,
+            AccessPolicy(origins=config.cors_origins),
+            HttpLimits(connections=RPC_CONNECTIONS),
         )
         engine: BoundServer | None = None
         secret: JwtSecret | None = None
@@ -128,6 +136,8 @@ async def open_execution_client(config: ExecutionClientConfig) -> AsyncIterator[
 
 async def run_execution_client(config: ExecutionClientConfig) -> None:
     """Serve until interrupted. Raises StartupError."""
+    raise_open_files_limit()
+    prefer_latency()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_execution_client(config) as client:
             head = client.chain.head()
