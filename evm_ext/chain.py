@@ -18,6 +18,7 @@ from openledger.evm_ext.building import ParentState, build_block, execute_block
 from openledger.evm_ext.calls import CallContext, CallRequest, CallResult
 from openledger.evm_ext.database import REPAIR_HINT
 from openledger.evm_ext.errors import (
+    CallError,
     DatabaseCorrupt,
     GenesisMismatch,
     InvalidBlock,
@@ -32,7 +33,7 @@ from openledger.evm_ext.index_recorder import recording
 from openledger.evm_ext.logs import LocatedLog, matching_logs, may_match
 from openledger.evm_ext.overrides import StateOverride
 from openledger.evm_ext.payload import PayloadAttributes
-from openledger.evm_ext.processing import ExecutedBlock, child_base_fee
+from openledger.evm_ext.processing import ExecutedBlock, MachineWrapper, child_base_fee
 from openledger.evm_ext.receipts import Receipt
 from openledger.evm_ext.state.policy import ARCHIVE, StateHistory
 from openledger.evm_ext.state.states import States
@@ -40,6 +41,7 @@ from openledger.evm_ext.state.view import StateView
 from openledger.evm_ext.store import FORMAT_VERSION, Store
 from openledger.evm_ext.stored_blocks import StoredBlocks
 from openledger.evm_ext.total_difficulty import TotalDifficulties
+from openledger.evm_ext.tracing.replay import BlockReplay
 from openledger.evm_ext.tracing.witness import ExecutionWitness, execution_witness
 from openledger.evm_ext.transactions import Transaction
 from openledger.evm_ext.upgrade import upgrade
@@ -290,6 +292,16 @@ class Chain:
             self._ancestor_hashes(header.parent_hash, header.number - 1),
         )
 
+    def replay(
+        self, block: Block, *, deadline: float | None = None, machine_wrapper: MachineWrapper | None = None
+    ) -> BlockReplay:
+        """A block whose parent is stored, to be executed again transaction by transaction, some of them traced.
+
+        `deadline` is monotonic time. Raises `UnknownParent`, `StatePruned`, and `CallError` for the genesis."""
+        if block.number == 0:
+            raise CallError("genesis is not traceable")
+        return BlockReplay(self.rules, self.parent_state(block.header.parent_hash), block, deadline, machine_wrapper)
+
     def execution_witness(self, block: Block) -> ExecutionWitness:
         """What a stranger needs to execute a block whose parent is stored; see `tracing.witness`.
 
@@ -357,6 +369,7 @@ class Chain:
 
     def _keep(self, block: Block, executed: ExecutedBlock) -> None:
         entries = () if self.index is None else block_entries(block, executed.receipts, executed.records)
+        self._states.require_tries(self._blocks.header(block.header.parent_hash))
         self._store.put_block(block, executed.receipts, executed.changes, entries)
         self._blocks.remember(block, executed.receipts)
         self._states.remember(block.hash, executed.changes.diff)

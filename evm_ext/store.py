@@ -74,7 +74,7 @@ class Store:
             self.database.close()
             raise
         self.version = version
-        self._has_ownerless_nodes = version == b"1" or self.database.get(b"mownerless") is not None
+        self.has_ownerless_nodes = version == b"1" or self.database.get(b"mownerless") is not None
 
     def close(self) -> None:
         self.database.close()
@@ -95,7 +95,7 @@ class Store:
     def node(self, key: bytes) -> bytes | None:
         """A trie node by its key, `owner || hash`. Nodes of format 1 have no owner in their keys."""
         node = self.database.get(b"n" + key)
-        if node is None and self._has_ownerless_nodes and len(key) == 64:
+        if node is None and self.has_ownerless_nodes and len(key) == 64:
             return self.database.get(b"n" + key[32:])
         return node
 

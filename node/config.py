@@ -18,6 +18,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from openledger.evm_ext.state.policy import (
+    DEFAULT_KEEP_BLOCKS,
+    DEFAULT_KEEP_CHANGES,
+    MIN_KEEP_BLOCKS,
+    StateHistory,
+)
 from openledger.node.errors import StartupError
 
 Role = Literal["dev", "sequencer", "validator", "full", "serving"]
@@ -87,6 +93,20 @@ class ChainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    state: Literal["archive", "pruned"] = Field(
+        "archive", description="archive keeps the state after every block, pruned only the newest ones"
+    )
+    keep_blocks: int = Field(
+        DEFAULT_KEEP_BLOCKS,
+        ge=MIN_KEEP_BLOCKS,
+        description="pruned: blocks below the finalized head whose whole state is kept, proofs included",
+    )
+    keep_changes: int = Field(
+        DEFAULT_KEEP_CHANGES,
+        ge=MIN_KEEP_BLOCKS,
+        description="pruned: blocks below the finalized head at which balances, storage and calls can be read",
+    )
+
     address_index: bool | None = Field(
         None, description="index transactions and internal operations by account, for ots_*; unset: on a devnet only"
     )
@@ -152,7 +172,9 @@ class Config(BaseSettings):
     l1_rpc_url: str = Field("", description="JSON-RPC of the L1; empty means the embedded one")
     l1_further_rpc_urls: tuple[str, ...] = Field((), description="more endpoints of the same L1, asked when one fails")
     l1_quorum: int = Field(1, ge=1, description="how many L1 endpoints must agree on which block is canonical")
-    l1_requests_per_s: float = Field(0.0, ge=0, description="most requests a second to one L1 endpoint; 0 for any number")
+    l1_requests_per_s: float = Field(
+        0.0, ge=0, description="most requests a second to one L1 endpoint; 0 for any number"
+    )
     l1_beacon_urls: tuple[str, ...] = Field(
         (), description="beacon nodes of the L1, asked in turn for batcher data in EIP-4844 blobs"
     )
@@ -185,6 +207,14 @@ class Config(BaseSettings):
         """Whether the chain is indexed by accounts."""
         chosen = self.chain.address_index
         return self.network == "devnet" if chosen is None else chosen
+
+    @property
+    def state_history(self) -> StateHistory:
+        """How much of the past the chain keeps. Raises StartupError."""
+        try:
+            return StateHistory(self.chain.state, self.chain.keep_blocks, self.chain.keep_changes)
+        except ValueError as error:
+            raise StartupError(f"[chain] {error}") from error
 
     @property
     def listening(self) -> Ports:

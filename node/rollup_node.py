@@ -157,7 +157,9 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
     async with AsyncExitStack() as stack:
         rollup_config = await trio.to_thread.run_sync(rollup_config_of, network)
         genesis = l2_genesis(preset, network.timestamp_s)
-        chain = await trio.to_thread.run_sync(open_chain, config.folder / "chain", genesis, config.address_index)
+        chain = await trio.to_thread.run_sync(
+            open_chain, config.folder / "chain", genesis, config.address_index, config.state_history
+        )
         stack.callback(chain.close)
         pool = TransactionPool(chain, pool_limits(config.pool), journal=config.folder / "transactions.journal")
         stack.callback(pool.close)
@@ -252,6 +254,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
                 da,
                 private_key(config.batcher_key, "batcher_key", BATCHER.private_key if preset.development else None),
                 current_l1=lambda: driver.status.current_l1.number if driver.status.current_l1 else None,
+                may_post=lambda: driver.at_tip,
                 settings=BatcherSettings(**config.batcher.model_dump()),
             )
             sequencer = Sequencer(engine, pool, l1, data_limit=batcher.data_limit)

@@ -93,6 +93,17 @@ class States:
             f"(0x{header.hash.hex()}) is not stored: {REPAIR_HINT}"
         )
 
+    def require_tries(self, header: Header) -> None:
+        """Blocks may be stored on top of this one: all of its tries are on disk. Raises `StatePruned`.
+
+        Nodes in memory could hide that some are not."""
+        ancestor = header
+        while self.first_whole and self._store.canonical_hash(ancestor.number) != ancestor.hash:
+            ancestor = self._header_of(ancestor.parent_hash)
+        error = self._pruned(header, ancestor)
+        if error is not None:
+            raise error
+
     def _pruned(self, header: Header, ancestor: Header) -> StatePruned | None:
         if ancestor.number < self.first_whole:
             return StatePruned(header.number, header.hash, header.state_root)

@@ -17,6 +17,7 @@ from openledger.node.cli import (
     config,
     da,
     datanet,
+    db,
     dev,
     evm,
     finetune,
@@ -62,6 +63,7 @@ app.add_typer(bridge.app, name="bridge")
 app.add_typer(rollup.app, name="rollup")
 app.add_typer(da.app, name="da")
 app.add_typer(evm.app, name="evm")
+app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 
 
