@@ -30,8 +30,6 @@ class BlockReplay:
         machine_wrapper: MachineWrapper | None = None,
     ) -> None:
         """deadline: monotonic time after which execution stops with `CallTimeout`."""
-        if block.number == 0:
-            raise errors.CallError("genesis is not traceable")
         self.block = block
         self.position = 0
         self.rules = rules

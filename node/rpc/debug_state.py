@@ -257,10 +257,7 @@ class DebugState:
         if block.number == 0:
             raise ServerError("genesis is not traceable")
         with self._errors():
-            parent = self._chain.parent_state(block.header.parent_hash)
-            return BlockReplay(
-                self._chain.rules, parent, block, deadline=self._deadline() if deadline is None else deadline
-            )
+            return self._chain.replay(block, deadline=self._deadline() if deadline is None else deadline)
 
     def _deadline(self) -> float:
         return time.monotonic() + self._backend.limits.trace_time_s

@@ -131,8 +131,7 @@ class DebugTrace:
     def _replay(self, block: Block, config: TraceConfig) -> BlockReplay:
         if block.number == 0:
             raise ServerError("genesis is not traceable")
-        parent = self._chain.parent_state(block.header.parent_hash)
-        return BlockReplay(self._chain.rules, parent, block, deadline=self._deadline(config))
+        return self._chain.replay(block, deadline=self._deadline(config))
 
     def _block(self, reference: BlockReference) -> Block:
         header = self._backend.header(reference)

@@ -226,9 +226,8 @@ class Ots:
             replay.trace_next(tracer)
 
     def _replay(self, block: Block, machine_wrapper: MachineWrapper | None = None) -> BlockReplay:
-        parent = self._chain.parent_state(block.header.parent_hash)
         deadline = time.monotonic() + self._backend.limits.call_time_s
-        return BlockReplay(self._chain.rules, parent, block, deadline, machine_wrapper)
+        return self._chain.replay(block, deadline=deadline, machine_wrapper=machine_wrapper)
 
     def _budget(self) -> Budget:
         return Budget(self._backend.limits.trace_bytes)

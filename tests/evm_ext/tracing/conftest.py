@@ -16,7 +16,7 @@ BUDGET_BYTES = 10_000_000
 
 
 def replay(chain: Chain, block: Any, **arguments: Any) -> BlockReplay:
-    return BlockReplay(chain.rules, chain.parent_state(block.header.parent_hash), block, **arguments)
+    return chain.replay(block, **arguments)
 
 
 def trace(
