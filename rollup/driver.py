@@ -59,6 +59,9 @@ class Driver:
         self.status = SyncStatus(heads.unsafe, heads.safe, heads.finalized)
         self.caught_up = trio.Event()
         """Set once derivation has first reached the tip of L1."""
+        self.at_tip = False
+        """Whether derivation has reached the tip of L1 since it last started: only then the safe head means something to
+        a batcher."""
         self._l1 = l1
         self._da = da
         self._blobs = blobs or NoBeacon()
@@ -126,6 +129,7 @@ class Driver:
             self._until_l1_heads = L1_HEADS_EVERY
             await self._follow_l1_heads()
         if outcome is Progress.AT_TIP:
+            self.at_tip = True
             self.caught_up.set()
         return outcome
 
@@ -147,9 +151,11 @@ class Driver:
                     new=start.unsafe.number,
                 )
                 self.status.reorgs += 1
-                safe = start.unsafe.hash if heads.safe.number > start.unsafe.number else None
-                await self.engine.set_heads(unsafe=start.unsafe.hash, safe=safe)
+            # What is safe is what the L1 of now gives. A block above the starting point may have come out of a span or
+            # a channel that this L1 no longer has, even if its own origin still stands: it has to be derived again.
+            await self.engine.set_heads(unsafe=start.unsafe.hash, safe=start.safe.hash)
             self._derived = start.safe
+            self.at_tip = False
             self._finality.reset()
             self._show_heads()
         log.info("derivation starts", l2_safe=start.safe.number, l1_origin=start.l1_origin.number)

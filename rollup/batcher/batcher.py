@@ -38,7 +38,8 @@ class BatcherCounts:
 
 
 class Batcher:
-    """Posts for one sequencer. `current_l1` tells how far this node's own derivation has read L1."""
+    """Posts for one sequencer. `current_l1` tells how far this node's own derivation has read L1, `may_post` whether it
+    has come to L1's tip: before, blocks that are on L1 do not look safe yet and would be posted again."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Batcher:
         private_key: bytes,
         *,
         current_l1: Callable[[], int | None] = lambda: None,
+        may_post: Callable[[], bool] = lambda: True,
         settings: BatcherSettings | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Batcher:
             self._clock,
         )
         self._current_l1 = current_l1
+        self._may_post = may_post
         self._submitted: BlockId | None = None
         self._included_at: int | None = None
         self._waiting_since: float | None = None
@@ -111,6 +114,8 @@ class Batcher:
 
         Returns once L1 has included it. Raises `L1Error`, `L1TransactionLost` and `DAError`; nothing is lost by that.
         """
+        if not self._may_post():
+            return False
         last = self._resume_point()
         head = self._engine.chain.head("unsafe")
         waiting = head.number - last.number

@@ -11,6 +11,7 @@ from openledger.evm_ext.payload import PayloadAttributes
 from openledger.genesis.dev_accounts import USERS
 from openledger.rollup.derivation.errors import CriticalDerivationError
 from openledger.rollup.engine import NotARollupBlock
+from openledger.rollup.sequencer import Sequencer
 from openledger.rollup.unsafe_queue import UnsafeQueue
 
 RECEIVER = b"\x77" * 20
@@ -131,6 +132,32 @@ async def test_a_posted_channel_that_l1_dropped_is_posted_again(network) -> None
     await network.post(batcher=batcher)
     assert (await fresh.driver.derive_to_tip()).hash == network.node.chain.head().hash
     fresh.close()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_span_that_l1_made_invalid_is_posted_again_from_its_start(network, restarted) -> None:
+    await network.advance(40)
+    await network.post()
+    await network.node.driver.derive_to_tip()
+    posted = network.node.chain.head()
+    assert network.node.chain.head("safe").hash == posted.hash
+    # L1 drops the origin of the span's last block: no block of the span can be derived any more.
+    depth = network.l1.chain.head().number - network.node.engine.ref(posted).l1_origin.number + 1
+    fork_l1(network.l1.chain, depth=depth, extra=2)
+    network.clock.time = network.l1.chain.head().timestamp
+    if restarted:
+        network.node.close()
+        network.node = network.open_node("sequencer")
+        network.sequencer = Sequencer(network.node.engine, network.node.pool, network.l1_view, clock=network.clock)
+    for _ in range(2):
+        await network.node.driver.derive_to_tip()
+    assert network.node.chain.head().number < posted.number
+    assert network.node.chain.head("safe").number < network.node.chain.head().number
+    await network.advance(12)
+    await network.post(batcher=network.make_batcher())
+    validator = network.open_node("validator")
+    assert (await validator.driver.derive_to_tip()).hash == network.node.chain.head().hash
+    validator.close()
 
 
 async def test_finalized_l2_without_its_l1_is_a_matter_for_a_person(network) -> None:
