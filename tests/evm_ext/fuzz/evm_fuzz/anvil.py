@@ -101,8 +101,6 @@ class Anvil:
     def place(self, case: Case) -> Case:
         """Put the case's state in, and give the case in the block that its transaction will be in."""
         block = self.ask_one("eth_getBlockByNumber", "latest", False)
-        self._number = int(block["number"], 16)
-        self._snapshot = self.ask_one("evm_snapshot")
         timestamp = int(block["timestamp"], 16) + 1
         requests: list[tuple[str, list[Any]]] = [
             ("evm_setNextBlockTimestamp", [timestamp]),
@@ -183,8 +181,8 @@ class Anvil:
         return found
 
     def restore(self) -> None:
-        """Forget the last case."""
-        self.ask_one("evm_revert", self._snapshot)
+        """Forget the last case. Reverting to a snapshot would leave touched accounts there, empty."""
+        self.ask([("anvil_dropAllTransactions", []), ("anvil_reset", [])])
 
 
 def disagreements(chain: Anvil, case: Case) -> Iterator[Disagreement]:
@@ -200,8 +198,9 @@ def disagreements(chain: Anvil, case: Case) -> Iterator[Disagreement]:
 
 
 def can_run(case: Case) -> bool:
-    """Blob transactions need their blobs here; everything else goes."""
-    return case.type != 3
+    """Blob transactions need their blobs here. Authorities that do not exist are taken for ones that do, and refunded."""
+    authorities = {authorization.authority for authorization in case.authorizations} - {None}
+    return case.type != 3 and authorities <= set(case.accounts)
 
 
 def _bytes(value: str) -> bytes:

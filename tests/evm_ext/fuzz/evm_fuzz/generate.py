@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from openledger.evm_ext.signatures import address_of
 from openledger.evm_ext.transactions import Authorization, sign_authorization
 from openledger.genesis.genesis import GenesisAccount
 from openledger.genesis.hardforks import Hardfork
@@ -93,6 +94,9 @@ def transaction_case(chance: random.Random, fork: Hardfork) -> Case:
     authorizations = ()
     if kind == 4:
         authorizations = tuple(_authorization(chance) for _ in range(chance.randrange(1, 4)))
+        if chance.random() < 0.6:
+            for key in KEYS[1:]:
+                accounts[address_of(key)] = GenesisAccount(balance=chance.randrange(3), nonce=chance.choice((0, 0, 1)))
         if chance.random() < 0.4:
             to = SENDER
     blob_hashes: tuple[bytes, ...] = ()
