@@ -394,9 +394,9 @@ class Chain:
             raise DatabaseCorrupt(f"canonical block {number} is missing")
         entries: list[tuple[bytes, bytes]] = []
         if not index.has_block(block.hash):
-            parent = self.parent_state(block.header.parent_hash)
-            executed = execute_block(self.rules, parent, block, recording)
-            entries = block_entries(block, executed.receipts, executed.records)
+            replay = self.replay(block, machine_wrapper=recording)  # without roots: it needs no tries
+            replay.skip_to(len(block.transactions))
+            entries = block_entries(block, self.receipts(block.hash), replay.processor.records)
         with self._write_lock:
             index.fill(number, entries)
         return number - 1
