@@ -99,10 +99,12 @@ class HttpConnection:
         elif not self._parser.in_message:
             self._transport.interrupt()
 
-    def sweep(self, now: float) -> None:
-        """Called by the server a few times a second: interrupts a wait that is over its time."""
-        if self._transport.due <= now:
-            self._transport.interrupt()
+    def sweep(self, now: float) -> bool:
+        """Called by the server a few times a second: interrupts a wait that is over its time, and says whether."""
+        if self._transport.due > now:
+            return False
+        self._transport.interrupt()
+        return True
 
     async def until_disconnect(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Request.run_until_disconnect; see there."""

@@ -19,6 +19,8 @@ from openledger.node.http.websocket import WebSocketHandler
 
 log = structlog.get_logger(__name__)
 
+WOKEN_PER_TURN = 50
+
 BUSY = Response.error(503, "too many connections; try again later")
 
 
@@ -131,8 +133,12 @@ class _Server:
         while True:
             await trio.sleep(interval)
             now = trio.current_time()
+            woken = 0
             for connection in tuple(self._open):
-                connection.sweep(now)
+                woken += connection.sweep(now)
+                if woken >= WOKEN_PER_TURN:  # thousands that were opened together are due together
+                    woken = 0
+                    await trio.lowlevel.checkpoint()
 
     def finish(self) -> None:
         self._finished.set()

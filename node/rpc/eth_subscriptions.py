@@ -20,6 +20,7 @@ from openledger.node.rpc.parameters import TEXT
 
 log = structlog.get_logger(__name__)
 
+_PUSHES_PER_TURN = 100
 KINDS = ("newHeads", "logs", "newPendingTransactions", "syncing")
 
 
@@ -97,8 +98,8 @@ class EthSubscriptions:
                     if isinstance(event, HeadChange):
                         await self._deliver_head(event)
                     else:
-                        self._deliver_transaction(event)
-                self._deliver_syncing()
+                        await self._deliver_transaction(event)
+                await self._deliver_syncing()
         finally:
             self._token = None
 
@@ -139,11 +140,13 @@ class EthSubscriptions:
             for block_hash in change.added:
                 header = self._chain.header_by_hash(block_hash)
                 if header is not None:
-                    _push_all(heads, header_json(header))
+                    await _push_all(heads, header_json(header))
         if subscribers := self._active("logs"):
             pushes = await trio.to_thread.run_sync(self._log_pushes, change, subscribers)
-            for subscription, result in pushes:
+            for number, (subscription, result) in enumerate(pushes, 1):
                 subscription.push(result)
+                if number % _PUSHES_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
 
     def _log_pushes(self, change: HeadChange, subscribers: list[_Subscription]) -> list[tuple[_Subscription, bytes]]:
         """What each log subscription is told of a change of head: removed logs first."""
@@ -158,15 +161,15 @@ class EthSubscriptions:
                     ]
         return pushes
 
-    def _deliver_transaction(self, transaction_hash: bytes) -> None:
+    async def _deliver_transaction(self, transaction_hash: bytes) -> None:
         subscribers = self._active("newPendingTransactions")
         full = [item for item in subscribers if item.full_transactions]
-        _push_all([item for item in subscribers if not item.full_transactions], hex_bytes(transaction_hash))
+        await _push_all([item for item in subscribers if not item.full_transactions], hex_bytes(transaction_hash))
         transaction = self._backend.pool.get(transaction_hash) if full else None
         if transaction is not None:
-            _push_all(full, transaction_json(transaction, None))
+            await _push_all(full, transaction_json(transaction, None))
 
-    def _deliver_syncing(self) -> None:
+    async def _deliver_syncing(self) -> None:
         subscribers = self._active("syncing")
         if not subscribers:
             return
@@ -175,18 +178,21 @@ class EthSubscriptions:
             return
         self._told_syncing = progress
         if progress is None:
-            _push_all(subscribers, False)
+            await _push_all(subscribers, False)
             return
         status = {
             "startingBlock": hex(progress.starting_block),
             "currentBlock": hex(progress.current_block),
             "highestBlock": hex(progress.highest_block),
         }
-        _push_all(subscribers, {"syncing": True, "status": status})
+        await _push_all(subscribers, {"syncing": True, "status": status})
 
 
-def _push_all(subscriptions: list[_Subscription], result: Json | str | bool) -> None:
+async def _push_all(subscriptions: list[_Subscription], result: Json | str | bool) -> None:
+    """Encoded once; other connections get their turn among thousands of subscribers."""
     if subscriptions:
         encoded = orjson.dumps(result)
-        for subscription in subscriptions:
+        for number, subscription in enumerate(subscriptions, 1):
             subscription.push(encoded)
+            if number % _PUSHES_PER_TURN == 0:
+                await trio.lowlevel.checkpoint()

@@ -24,8 +24,8 @@ class TxPool:
 
     @rpc_method("txpool_contentFrom", ADDRESS, blocking=True)
     def content_from(self, sender: bytes) -> Json:
-        pending, queued = self._pool.content()
-        return {"pending": _by_nonce(pending.get(sender, {})), "queued": _by_nonce(queued.get(sender, {}))}
+        pending, queued = self._pool.content_of(sender)
+        return {"pending": _by_nonce(pending), "queued": _by_nonce(queued)}
 
     @rpc_method("txpool_inspect", blocking=True)
     def inspect(self) -> Json:
