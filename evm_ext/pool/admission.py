@@ -20,9 +20,10 @@ def validate_alone(transaction: Transaction, rules: BlockRules, gas_limit: int, 
         raise errors.OversizedData(
             f"oversized data: transaction size {len(transaction.raw)}, limit {limits.transaction_bytes}"
         )
-    if transaction.type in (DEPOSIT, BLOB):
-        what = "deposits come from L1" if transaction.type == DEPOSIT else "this pool takes no blobs"
-        raise errors.UnsupportedTransactionType(f"transaction type not supported: 0x{transaction.type:02x} ({what})")
+    if transaction.type == DEPOSIT:
+        raise errors.UnsupportedTransactionType(
+            f"transaction type not supported: 0x{DEPOSIT:02x} (deposits come from L1)"
+        )
     validate_form(transaction, rules)
     if transaction.gas > gas_limit:
         raise errors.ExceedsBlockGasLimit(

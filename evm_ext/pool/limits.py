@@ -28,6 +28,9 @@ class PoolLimits:
     lifetime_s: float = 3 * 3600.0
     """An account that has sent nothing for so long loses what waits for a missing nonce."""
     transaction_bytes: int = 4 * SLOT_BYTES
+    """Longest transaction, its blobs not counted."""
+    blob_bytes: int = 512 * 1024 * 1024
+    """Memory for blobs, with their proofs."""
     minimum_tip: int = 0
     """Least priority fee per gas (geth's price limit)."""
     price_bump_percent: int = 10

@@ -17,8 +17,9 @@ from pathlib import Path
 import structlog
 
 from openledger.evm_ext import errors
+from openledger.evm_ext.blobs import BlobSidecar, decode_network, encode_network
 from openledger.evm_ext.chain import Chain, HeadChange
-from openledger.evm_ext.fees import L1FeeParameters
+from openledger.evm_ext.fees import GAS_PER_BLOB, L1FeeParameters
 from openledger.evm_ext.journal import Journal
 from openledger.evm_ext.pool.admission import (
     validate_alone,
@@ -31,9 +32,11 @@ from openledger.evm_ext.pool.contents import Account, Contents
 from openledger.evm_ext.pool.eviction import Eviction
 from openledger.evm_ext.pool.limits import PoolLimits
 from openledger.evm_ext.pool.ordering import best_first
+from openledger.evm_ext.pool.sidecars import Sidecars
 from openledger.evm_ext.state.view import StateView
-from openledger.evm_ext.transactions import Transaction, decode_transaction
+from openledger.evm_ext.transactions import BLOB, Transaction
 from openledger.evm_ext.vm.executor import read_l1_fee_parameters
+from openledger.genesis.hardforks import Hardfork
 
 _log = structlog.get_logger(__name__)
 
@@ -75,6 +78,7 @@ class TransactionPool:
         self._lock = threading.RLock()
         self._contents = Contents(self.limits.account_slots)
         self._eviction = Eviction(self._contents, self.limits)
+        self._sidecars = Sidecars(self.limits.blob_bytes, self._contents.by_hash.__contains__)
         self._recheck: list[bytes] = []
         self._expired_at = clock()
         self._follow_head()
@@ -98,25 +102,31 @@ class TransactionPool:
     # --- adding ---------------------------------------------------------------------------------------
 
     def add(self, raw: bytes) -> bytes:
-        """Take a transaction and give its hash; when this returns, kill -9 cannot lose it.
+        """Take a transaction and give its hash; when this returns, kill -9 cannot lose it. One of type 3 comes with
+        its blobs, in the network form.
 
         Raises the `InvalidTransaction` that says why it is not taken."""
-        if len(raw) > self.limits.transaction_bytes:
+        has_blobs = raw[:1] == bytes((BLOB,))
+        if has_blobs and BLOB not in self._rules.transaction_types:
+            raise errors.UnsupportedTransactionType(f"transaction type not supported: 0x{BLOB:02x} (no blobs here)")
+        if len(raw) > self.limits.transaction_bytes and not has_blobs:
             raise errors.OversizedData(
                 f"oversized data: transaction size {len(raw)}, limit {self.limits.transaction_bytes}"
             )
-        return self.add_transaction(decode_transaction(raw))
+        return self.add_transaction(*decode_network(raw))
 
-    def add_transaction(self, transaction: Transaction) -> bytes:
+    def add_transaction(self, transaction: Transaction, sidecar: BlobSidecar | None = None) -> bytes:
         """As `add`, for a decoded transaction."""
         if transaction.hash in self._contents.by_hash:
             raise errors.AlreadyKnown(f"already known: 0x{transaction.hash.hex()}")
         self._validate_alone(transaction)  # outside the lock: recovers the sender
+        if transaction.type == BLOB:
+            sidecar = self._proven(transaction, sidecar)
         gone: list[Transaction] = []
         try:
             with self._lock:
-                gone = self._take(transaction)
-                position = None if self._journal is None else self._journal.append(transaction.raw)
+                gone = self._take(transaction, sidecar)
+                position = None if self._journal is None else self._journal.append(self._entry(transaction))
             if self._journal is not None and position is not None:
                 self._journal.sync(position)
         except OSError as error:
@@ -131,7 +141,17 @@ class TransactionPool:
     def _validate_alone(self, transaction: Transaction) -> None:
         validate_alone(transaction, self._rules, self._gas_limit, self.limits)
 
-    def _take(self, transaction: Transaction) -> list[Transaction]:
+    def _proven(self, transaction: Transaction, sidecar: BlobSidecar | None) -> BlobSidecar:
+        """The blobs, which are found to be the transaction's, in the form of the next block's fork."""
+        if sidecar is None:
+            raise errors.InvalidBlobTransaction("missing sidecar in blob transaction")
+        has_cells = self._rules.fork >= Hardfork.OSAKA
+        if sidecar.has_cells and not has_cells:
+            raise errors.InvalidBlobTransaction("proofs of a blob's cells come with Osaka; send a proof of each blob")
+        sidecar.check(transaction)
+        return sidecar.with_cells() if has_cells else sidecar
+
+    def _take(self, transaction: Transaction, sidecar: BlobSidecar | None = None) -> list[Transaction]:
         """Put in a transaction that is valid alone. Gives what had to leave for it, which is more than what it
         replaced only when a limit is reached. Raises `InvalidTransaction`; nothing has changed then."""
         contents = self._contents
@@ -155,6 +175,8 @@ class TransactionPool:
         gapped = transaction.nonce > (nonce if account is None else account.end)
         if gapped and replaced is None:
             self._require_queue_room(transaction, account)
+        if transaction.type == BLOB:
+            self._keep_blobs(transaction, sidecar, nonce if account is None else account.end, gapped=gapped)
         gone = self._eviction.make_room(transaction, replaced, gapped=gapped)
         if contents.insert(transaction, nonce, self._clock()) is not None and replaced is not None:
             gone.append(replaced)
@@ -170,6 +192,17 @@ class TransactionPool:
             )
         return gone
 
+    def _keep_blobs(
+        self, transaction: Transaction, sidecar: BlobSidecar | None, next_nonce: int, *, gapped: bool
+    ) -> None:
+        """Blobs are large: what carries them does not wait for a missing nonce."""
+        if gapped:
+            raise errors.NonceTooHigh(f"nonce too high: tx nonce {transaction.nonce}, gapped nonce {next_nonce}")
+        if sidecar is not None:
+            self._sidecars.put(transaction.hash, sidecar)
+        elif self._sidecars.get(transaction.hash) is None:
+            raise errors.InvalidBlobTransaction("missing sidecar in blob transaction")
+
     def _require_queue_room(self, transaction: Transaction, account: Account | None) -> None:
         if (
             account is not None
@@ -184,6 +217,7 @@ class TransactionPool:
     def cost(self, transaction: Transaction) -> int:
         """Wei a sender needs for a transaction; on an OP chain with the L1 and operator fees."""
         cost = transaction.gas * transaction.max_fee_per_gas + transaction.value
+        cost += len(transaction.blob_versioned_hashes) * GAS_PER_BLOB * transaction.max_fee_per_blob_gas
         if self._l1_fees is not None:
             cost += self._l1_fees.l1_fee(transaction.flz_size) + self._l1_fees.operator_fee(transaction.gas)
         return cost
@@ -198,6 +232,14 @@ class TransactionPool:
 
     def get(self, tx_hash: bytes) -> Transaction | None:
         return self._contents.by_hash.get(tx_hash)
+
+    def sidecar(self, tx_hash: bytes) -> BlobSidecar | None:
+        """The blobs of a transaction that is here, or that was and may come back."""
+        return self._sidecars.get(tx_hash)
+
+    def blob(self, versioned_hash: bytes) -> tuple[BlobSidecar, int] | None:
+        """The sidecar that has a blob, and the blob's index in it."""
+        return self._sidecars.blob(versioned_hash)
 
     def pending(self, base_fee: int | None = None) -> Iterator[Transaction]:
         """Executable transactions, best tip first, each sender's in order of nonce.
@@ -322,7 +364,7 @@ class TransactionPool:
                 _log.debug("transaction_not_put_back", tx="0x" + item.hash.hex(), reason=str(error))
                 continue
             if self._journal is not None:
-                self._journal.append(item.raw)
+                self._journal.append(self._entry(item))
 
     def _undo(self, transaction: Transaction, gone: list[Transaction]) -> None:
         """As if it had never been added: its sender was told so."""
@@ -343,16 +385,16 @@ class TransactionPool:
 
     def _reload(self, journal: Journal) -> None:
         entries = journal.read()
-        found: list[Transaction] = []
+        found: list[tuple[Transaction, BlobSidecar | None]] = []
         for raw in entries:
             try:
-                found.append(decode_transaction(raw))
+                found.append(decode_network(raw))
             except errors.InvalidTransaction as error:
                 _log.warning("journalled_transaction_unreadable", reason=str(error))
-        _recover_senders(found)
-        for item in found:
+        _recover_senders([item for item, _ in found])
+        for item, sidecar in found:
             try:
-                self._restore(item)
+                self._restore(item, sidecar)
             except errors.InvalidTransaction as error:
                 _log.debug("journalled_transaction_dropped", tx="0x" + item.hash.hex(), reason=str(error))
         for sender in list(self._contents.accounts):
@@ -362,7 +404,7 @@ class TransactionPool:
             _log.info("transactions_reloaded", taken=len(self._contents), of=len(entries))
             self._rewrite(journal)
 
-    def _restore(self, transaction: Transaction) -> None:
+    def _restore(self, transaction: Transaction, sidecar: BlobSidecar | None) -> None:
         """Put in what was taken before: what depended on the order of arrival then is not asked again."""
         self._validate_alone(transaction)
         nonce = self._state.nonce(transaction.sender)
@@ -370,6 +412,8 @@ class TransactionPool:
         replaced = self._contents.at(transaction.sender, transaction.nonce)
         if replaced is not None:
             validate_replacement(transaction, replaced, self.limits)
+        if transaction.type == BLOB:
+            self._keep_blobs(transaction, sidecar, nonce, gapped=False)
         self._contents.insert(transaction, nonce, self._clock())
         self._eviction.taken(transaction)
 
@@ -378,7 +422,12 @@ class TransactionPool:
             self._rewrite(self._journal)
 
     def _rewrite(self, journal: Journal) -> None:
-        journal.rewrite([item.raw for item in self._contents.in_order()])
+        journal.rewrite([self._entry(item) for item in self._contents.in_order()])
+
+    def _entry(self, transaction: Transaction) -> bytes:
+        """What the journal keeps of a transaction."""
+        sidecar = self._sidecars.get(transaction.hash)
+        return transaction.raw if sidecar is None else encode_network(transaction, sidecar)
 
 
 def _put(content: PoolContent, sender: bytes, transactions: list[Transaction]) -> None:

@@ -11,12 +11,14 @@ from importlib.metadata import version as installed_version
 from threading import Lock
 from typing import Any
 
+from openledger.evm_ext.blobs import BlobSidecar
 from openledger.evm_ext.block import EMPTY_REQUESTS_HASH, Block, Header, HeaderForm, block_from_payload, header_form
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.errors import HeaderFieldMismatch, InvalidBlock, UndecodableBlock, UnknownParent
 from openledger.evm_ext.payload import ExecutionPayload
 from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.requests import requests_hash
+from openledger.evm_ext.transactions import BLOB
 from openledger.genesis.hardforks import Hardfork
 from openledger.node.rpc.engine_builder import Draft, PayloadBuilder
 from openledger.node.rpc.engine_formats import (
@@ -48,6 +50,8 @@ from openledger.node.rpc.parameters import HASH, INDEX, OBJECT, decode_bytes, de
 
 MOST_BODIES = 1_024
 MOST_BLOB_HASHES = 4_096
+MOST_BLOBS = 128
+"""What one call of getBlobs may ask for."""
 MOST_CAPABILITIES = 1_000
 CLIENT_CODE = "OL"
 PROTOCOL_VERSION = (9, 0, 0, 0)
@@ -97,6 +101,7 @@ class EngineApi:
 
     def __init__(self, chain: Chain, pool: TransactionPool, *, client_version: str | None = None) -> None:
         self._chain = chain
+        self._pool = pool
         self._is_op = chain.rules.is_op
         self._builder = PayloadBuilder(chain, pool)
         self._tree = BlockTree(chain, self._builder)
@@ -272,19 +277,23 @@ class EngineApi:
 
     @rpc_method("engine_getPayloadV2", _PAYLOAD_ID, slow=True)
     def get_payload_v2(self, identifier: bytes) -> Json:
-        return payload_envelope(self._take(identifier, 2), 2, is_op=self._is_op)
+        return self._envelope(identifier, 2)
 
     @rpc_method("engine_getPayloadV3", _PAYLOAD_ID, slow=True)
     def get_payload_v3(self, identifier: bytes) -> Json:
-        return payload_envelope(self._take(identifier, 3), 3, is_op=self._is_op)
+        return self._envelope(identifier, 3)
 
     @rpc_method("engine_getPayloadV4", _PAYLOAD_ID, slow=True)
     def get_payload_v4(self, identifier: bytes) -> Json:
-        return payload_envelope(self._take(identifier, 4), 4, is_op=self._is_op)
+        return self._envelope(identifier, 4)
 
     @rpc_method("engine_getPayloadV5", _PAYLOAD_ID, slow=True)
     def get_payload_v5(self, identifier: bytes) -> Json:
-        return payload_envelope(self._take(identifier, 5), 5, is_op=self._is_op)
+        return self._envelope(identifier, 5)
+
+    def _envelope(self, identifier: bytes, version: int) -> Json:
+        draft = self._take(identifier, version)
+        return payload_envelope(draft, version, self._pool, is_op=self._is_op)
 
     def _take(self, identifier: bytes, version: int) -> Draft:
         draft = self._builder.take(identifier)
@@ -292,6 +301,51 @@ class EngineApi:
             raise RpcError(UNKNOWN_PAYLOAD, f"Unknown payload: no payload 0x{identifier.hex()} is being built")
         self._require_fork(draft.block.number, draft.block.header.timestamp, _FORKS_GIVEN[version])
         return draft
+
+    # --- blobs ----------------------------------------------------------------------------------------
+
+    @rpc_method("engine_getBlobsV1", _BODY_HASHES, slow=True)
+    def get_blobs_v1(self, hashes: list[bytes]) -> list[Json | None]:
+        if self._head_fork() >= Hardfork.OSAKA:
+            raise RpcError(UNSUPPORTED_FORK, "Unsupported fork: since Osaka blobs are asked for with getBlobsV2")
+        return [
+            None
+            if found is None or found[0].has_cells
+            else {"blob": hex_bytes(found[0].blobs[found[1]]), "proof": hex_bytes(found[0].proofs[found[1]])}
+            for found in self._blobs(hashes)
+        ]
+
+    @rpc_method("engine_getBlobsV2", _BODY_HASHES, slow=True)
+    def get_blobs_v2(self, hashes: list[bytes]) -> list[Json] | None:
+        """All of them or none."""
+        found = self.get_blobs_v3(hashes)
+        complete = [item for item in found if item is not None]
+        return complete if len(complete) == len(found) else None
+
+    @rpc_method("engine_getBlobsV3", _BODY_HASHES, slow=True)
+    def get_blobs_v3(self, hashes: list[bytes]) -> list[Json | None]:
+        if self._head_fork() < Hardfork.OSAKA:
+            raise RpcError(UNSUPPORTED_FORK, "Unsupported fork: before Osaka blobs are asked for with getBlobsV1")
+        return [
+            None
+            if found is None or not found[0].has_cells
+            else {
+                "blob": hex_bytes(found[0].blobs[found[1]]),
+                "proofs": [hex_bytes(proof) for proof in found[0].proofs_of(found[1])],
+            }
+            for found in self._blobs(hashes)
+        ]
+
+    def _blobs(self, hashes: list[bytes]) -> list[tuple[BlobSidecar, int] | None]:
+        if len(hashes) > MOST_BLOBS:
+            raise RpcError(TOO_LARGE_REQUEST, f"Too large request: {len(hashes)} blobs, at most {MOST_BLOBS}")
+        return [self._pool.blob(versioned_hash) for versioned_hash in hashes]
+
+    def _head_fork(self) -> Hardfork:
+        head = self._chain.head()
+        return self._chain.genesis.hardforks.at(head.number, head.timestamp, merged=True)
+
+    # --- bodies ---------------------------------------------------------------------------------------
 
     @rpc_method("engine_getPayloadBodiesByHashV1", _BODY_HASHES, slow=True)
     def bodies_by_hash(self, hashes: list[bytes]) -> list[Json | None]:
@@ -344,19 +398,30 @@ class EngineApi:
         return header
 
 
-def payload_envelope(draft: Draft, version: int, *, is_op: bool) -> Json:
-    """A built payload as getPayload of a version gives it, from V2 on."""
+def payload_envelope(draft: Draft, version: int, pool: TransactionPool, *, is_op: bool) -> Json:
+    """A built payload as getPayload of a version gives it, from V2 on. `pool` has the blobs."""
     block = draft.block
     shown = min(version, 3) if block.header.form >= HeaderForm.SHANGHAI else 1
     envelope: Json = {"executionPayload": payload_json(block, shown, is_op=is_op), "blockValue": hex(draft.value)}
     if version >= 3:
-        envelope["blobsBundle"] = {"commitments": [], "proofs": [], "blobs": []}
+        envelope["blobsBundle"] = _blobs_bundle(block, pool, has_cells=version >= 5)
         envelope["shouldOverrideBuilder"] = False
         if is_op:
             envelope["parentBeaconBlockRoot"] = hex_bytes(block.header.parent_beacon_block_root)
     if version >= 4:
         envelope["executionRequests"] = [hex_bytes(item) for item in draft.executed.requests]
     return envelope
+
+
+def _blobs_bundle(block: Block, pool: TransactionPool, *, has_cells: bool) -> Json:
+    """The blobs of a block whose transactions come from the pool."""
+    found = [pool.sidecar(item.hash) for item in block.transactions if item.type == BLOB]
+    sidecars = [item.with_cells() if has_cells else item for item in found if item is not None]
+    return {
+        "commitments": [hex_bytes(item) for sidecar in sidecars for item in sidecar.commitments],
+        "proofs": [hex_bytes(item) for sidecar in sidecars for item in sidecar.proofs],
+        "blobs": [hex_bytes(item) for sidecar in sidecars for item in sidecar.blobs],
+    }
 
 
 def _forkchoice_answer(status: PayloadStatus, identifier: bytes | None = None) -> Json:

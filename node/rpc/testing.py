@@ -55,7 +55,7 @@ class Testing:
             raise ServerError(str(error)) from error
         if extra_data:
             block = replace(block, header=replace(block.header, extra_data=extra_data))
-        return payload_envelope(Draft(block, executed), 5, is_op=self._chain.rules.is_op)
+        return payload_envelope(Draft(block, executed), 5, self._pool, is_op=self._chain.rules.is_op)
 
 
 def _next_gas_limit(parent: int) -> int:

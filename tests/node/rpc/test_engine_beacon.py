@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from openledger.evm_ext.transactions import sign_transaction
+from openledger.evm_ext.blobs import CELLS_PER_BLOB, BlobSidecar, encode_network, sidecar_of, versioned_hash
+from openledger.evm_ext.transactions import BLOB, Transaction, sign_transaction
 from openledger.genesis.dev_accounts import DEV_ACCOUNTS
 from openledger.genesis.hardforks import HardforkSchedule
 from openledger.genesis.predeploys import WITHDRAWAL_REQUESTS
@@ -77,6 +78,10 @@ def attributes(timestamp: int) -> dict:
     return wanted
 
 
+def unhexed(value: str) -> bytes:
+    return bytes.fromhex(value[2:])
+
+
 def forkchoice(head: str, safe: str = ZERO, finalized: str = ZERO) -> dict:
     return {"headBlockHash": head, "safeBlockHash": safe, "finalizedBlockHash": finalized}
 
@@ -92,7 +97,8 @@ def advance(engine, *, safe: str = ZERO, finalized: str = ZERO) -> dict:
     payload = given if give == 1 else given["executionPayload"]
     arguments = [payload]
     if take >= 3:
-        arguments += [[], BEACON_ROOT]
+        hashes = ["0x" + versioned_hash(unhexed(item)).hex() for item in given["blobsBundle"]["commitments"]]
+        arguments += [hashes, BEACON_ROOT]
     if take >= 4:
         arguments.append(given["executionRequests"])
     status = engine(f"engine_newPayloadV{take}", *arguments)
@@ -149,6 +155,112 @@ def test_requests_out_of_a_block_are_given_and_have_to_be_given_back(engine):
     assert (without["status"], without["latestValidHash"]) == ("INVALID", None)
     for bad in (["0x01"], ["0x02aa", "0x01aa"], ["0x01aa", "0x01bb"]):
         assert engine.error("engine_newPayloadV4", payload, [], BEACON_ROOT, bad)["code"] == -32602
+
+
+def with_blobs(nonce: int, sidecar: BlobSidecar, chain_id: int, **changes) -> Transaction:
+    given = {"gas": 21_000, "to": BOB.address, "max_fee_per_gas": 10**11, "max_fee_per_blob_gas": 10**9} | changes
+    hashes = sidecar.hashes
+    return sign_transaction(
+        ALICE.private_key, type=BLOB, chain_id=chain_id, nonce=nonce, blob_versioned_hashes=hashes, **given
+    )
+
+
+def blob(seed: int) -> bytes:
+    return b"".join(bytes(1) + hashlib.sha256(bytes((seed, index % 256))).digest()[1:] for index in range(4_096))
+
+
+def sent(engine, transaction: Transaction, sidecar: BlobSidecar) -> str:
+    return engine("eth_sendRawTransaction", "0x" + encode_network(transaction, sidecar).hex())
+
+
+@pytest.fixture(scope="module")
+def two_blobs() -> BlobSidecar:
+    return sidecar_of((blob(1), blob(2)))
+
+
+@pytest.fixture(scope="module")
+def one_blob() -> BlobSidecar:
+    return sidecar_of((blob(3),))
+
+
+def test_blobs_come_with_their_transactions_and_go_with_their_payloads(engine, two_blobs, one_blob):
+    for _ in range(PRAGUE // SLOT_S - 1):
+        advance(engine)
+    first = with_blobs(0, two_blobs, engine.chain_id)
+    assert sent(engine, first, two_blobs) == "0x" + first.hash.hex()
+    hashes = ["0x" + item.hex() for item in first.blob_versioned_hashes]
+    pending = engine("eth_getTransactionByHash", "0x" + first.hash.hex())
+    assert (pending["blobVersionedHashes"], pending["maxFeePerBlobGas"]) == (hashes, hex(10**9))
+    assert engine.error("eth_sendRawTransaction", "0x" + encode_network(first, two_blobs).hex())["message"].startswith(
+        "already known"
+    )
+    unknown = "0x01" + "77" * 31
+    found = engine("engine_getBlobsV1", [hashes[1], unknown])
+    assert found == [{"blob": "0x" + blob(2).hex(), "proof": "0x" + two_blobs.proofs[1].hex()}, None]
+    assert engine.error("engine_getBlobsV2", hashes)["code"] == -38005
+    assert engine.error("engine_getBlobsV1", [unknown] * 129)["code"] == -38004
+
+    given = advance(engine)
+    assert given["executionPayload"]["transactions"] == ["0x" + first.raw.hex()]
+    assert given["blobsBundle"] == {
+        "commitments": ["0x" + item.hex() for item in two_blobs.commitments],
+        "proofs": ["0x" + item.hex() for item in two_blobs.proofs],
+        "blobs": ["0x" + item.hex() for item in two_blobs.blobs],
+    }
+    receipt = engine("eth_getTransactionReceipt", "0x" + first.hash.hex())
+    assert (receipt["blobGasUsed"], receipt["blobGasPrice"]) == (hex(2 * 131_072), "0x1")
+
+    advance(engine)
+    advance(engine)
+    second = with_blobs(1, one_blob, engine.chain_id)
+    sent(engine, second, one_blob)
+    assert engine.error("engine_getBlobsV1", [])["code"] == -38005
+    (name,) = ("0x" + item.hex() for item in second.blob_versioned_hashes)
+    assert engine("engine_getBlobsV2", [name, unknown]) is None
+    (cells,) = engine("engine_getBlobsV2", [name])
+    assert (len(cells["proofs"]), engine("engine_getBlobsV3", [unknown, name])) == (CELLS_PER_BLOB, [None, cells])
+    bundle = advance(engine)["blobsBundle"]
+    assert (bundle["proofs"], bundle["blobs"]) == (cells["proofs"], [cells["blob"]])
+    third = with_blobs(2, one_blob, engine.chain_id)
+    whole = replace(one_blob, proofs=tuple(unhexed(item) for item in cells["proofs"]), has_cells=True)
+    assert sent(engine, third, whole) == "0x" + third.hash.hex()
+    assert advance(engine)["blobsBundle"] == bundle
+
+
+def test_blobs_that_are_not_the_transactions_are_refused(engine, two_blobs, one_blob):
+    early = with_blobs(0, one_blob, engine.chain_id)
+    raw = "0x" + encode_network(early, one_blob).hex()
+    assert engine.error("eth_sendRawTransaction", raw)["message"].startswith("transaction type not supported")
+    for _ in range(CANCUN // SLOT_S):
+        advance(engine)
+    transaction = with_blobs(0, two_blobs, engine.chain_id)
+    swapped = replace(two_blobs, proofs=two_blobs.proofs[::-1])
+    cells = replace(one_blob, proofs=one_blob.proofs * CELLS_PER_BLOB, has_cells=True)
+    not_a_number = replace(two_blobs, blobs=(b"\xff" * 131_072, two_blobs.blobs[1]))
+    for sidecar, message in (
+        (one_blob, "invalid number of 1 blobs, expected 2"),
+        (replace(two_blobs, commitments=one_blob.commitments * 2), "blob 0: computed hash 0x"),
+        (replace(two_blobs, proofs=()), "invalid number of 0 blob proofs, expected 2"),
+        (swapped, "invalid blob proof"),
+        (not_a_number, "invalid blob"),
+        (cells, "proofs of a blob's cells come with Osaka"),
+    ):
+        refused = engine.error("eth_sendRawTransaction", "0x" + encode_network(transaction, sidecar).hex())
+        assert (refused["code"], refused["message"][: len(message)]) == (-32000, message)
+    bare = engine.error("eth_sendRawTransaction", "0x" + transaction.raw.hex())
+    assert bare["message"] == "missing sidecar in blob transaction"
+    gapped = with_blobs(5, one_blob, engine.chain_id)
+    assert (
+        "gapped nonce 0"
+        in engine.error("eth_sendRawTransaction", "0x" + encode_network(gapped, one_blob).hex())["message"]
+    )
+    poor = with_blobs(0, one_blob, engine.chain_id, max_fee_per_blob_gas=10**20)
+    assert engine.error("eth_sendRawTransaction", "0x" + encode_network(poor, one_blob).hex())["message"].startswith(
+        "insufficient funds for gas * price + value"
+    )
+    for broken in ("0x03c0", "0x03c3808080", "0x" + encode_network(transaction, two_blobs)[:-1].hex()):
+        assert engine.error("eth_sendRawTransaction", broken)["message"].startswith("malformed transaction")
+    assert advance(engine)["blobsBundle"]["blobs"] == []
 
 
 def test_a_fork_choice_for_an_ancestor_changes_nothing(engine):
