@@ -48,7 +48,8 @@ def failed_cost(
     """
     if words == faults.SENTRY:
         return 0
-    if words.startswith("stack ") or faults.GAS_OVERFLOW in words:
+    is_found_first = words.startswith("stack ") or words == faults.WRITE_PROTECTION_FOUND_EARLY
+    if is_found_first or faults.GAS_OVERFLOW in words:
         return _constant_cost(computation, opcode, snapshot)
     if isinstance(error, OutOfGas | WriteProtection | OutOfBoundsRead):
         return _probe(computation, opcode, before, memory_size, snapshot)

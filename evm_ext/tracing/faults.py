@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eth.exceptions import VMError
 
-from openledger.evm_ext.tracing.opcodes import CREATES, MEMORY_OPERANDS, NAMES, SSTORE
+from openledger.evm_ext.tracing.opcodes import CREATES, MEMORY_OPERANDS, NAMES, SSTORE, TSTORE
 
 OUT_OF_GAS = "out of gas"
 REVERTED = "execution reverted"
@@ -16,6 +16,9 @@ MAX_CODE_SIZE = "max code size exceeded"
 INVALID_CODE = "invalid code: must not begin with 0xef"
 DEPTH = "max call depth exceeded"
 INSUFFICIENT_BALANCE = "insufficient balance for transfer"
+WRITE_PROTECTION = "write protection"
+WRITE_PROTECTION_FOUND_EARLY = f"{OUT_OF_GAS}: {WRITE_PROTECTION}"
+"""geth looks for it while it works out the gas of an opcode whose gas depends on anything."""
 COLLISION = "contract address collision"
 SENTRY = "out of gas: not enough gas for reentrancy sentry"
 
@@ -23,7 +26,6 @@ _WORDS = {
     "Revert": REVERTED,
     "OutOfGas": OUT_OF_GAS,
     "InvalidJumpDestination": "invalid jump destination",
-    "WriteProtection": "write protection",
     "OutOfBoundsRead": "return data out of bounds",
     "ContractCreationCollision": COLLISION,
     "StackDepthLimit": DEPTH,
@@ -53,6 +55,8 @@ def describe(error: VMError, opcode: int | None = None) -> str:
     kind = type(error).__name__
     if kind == "InvalidInstruction":
         return f"invalid opcode: {NAMES[opcode] if opcode is not None else 'unknown'}"
+    if kind == "WriteProtection":
+        return WRITE_PROTECTION if opcode == TSTORE else WRITE_PROTECTION_FOUND_EARLY
     if kind in ("InsufficientStack", "FullStack"):
         text = str(error)
         return text if text.startswith("stack ") else "stack underflow"

@@ -107,6 +107,7 @@ HIGHEST: tuple[int, ...] = tuple(
 """The highest stack that an opcode may run on."""
 
 SSTORE = 0x55
+TSTORE = 0x5D
 SLOAD = 0x54
 CREATE = 0xF0
 CALL = 0xF1

@@ -28,15 +28,13 @@ class DebugRaw:
         return [hex_bytes(receipt.encode()) for receipt in receipts]
 
     @rpc_method("debug_getRawTransaction", HASH, blocking=True)
-    def raw_transaction(self, transaction_hash: bytes) -> str:
+    def raw_transaction(self, transaction_hash: bytes) -> str | None:
         found = self._backend.mined_transaction(transaction_hash)
         if found is not None:
             block, index = found
             return hex_bytes(block.transactions[index].raw)
         pending = self._backend.pool.get(transaction_hash)
-        if pending is None:
-            raise ServerError("transaction not found")
-        return hex_bytes(pending.raw)
+        return None if pending is None else hex_bytes(pending.raw)
 
     def _block(self, reference: BlockReference) -> Block:
         block = self._chain.block_by_hash(self._backend.existing_header(reference).hash)

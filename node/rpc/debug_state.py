@@ -46,7 +46,15 @@ class DebugState:
     @rpc_method("debug_executionWitness", HASH_OR_NUMBER, slow=True)
     def execution_witness(self, reference: BlockReference) -> Json:
         """All that executing a block needs: trie nodes, codes, ancestors; and the keys behind hashed keys."""
-        block = self._block(reference)
+        if reference.label == "pending":
+            raise ServerError("pending block has no witness")
+        header = self._backend.header(reference)
+        block = None if header is None else self._chain.block_by_hash(header.hash)
+        if block is None:
+            what = hex(reference.number) if reference.number is not None else hex_bytes(reference.hash or b"")
+            raise ServerError(f"block {what} not found")
+        if block.number == 0:
+            raise ServerError("block 0x0 found, but parent missing")
         with self._errors():
             witness = self._chain.execution_witness(block)
         return {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from openledger.evm_ext.block import Block
+from openledger.evm_ext.block import Block, Header
 from openledger.evm_ext.calls import new_state
 from openledger.evm_ext.errors import (
     CallError,
@@ -86,7 +86,7 @@ class DebugTrace:
             call = decode_call_request(request, self._chain.chain_id)
         except ValueError as error:
             raise InvalidParams(f"invalid argument 0: {error}") from error
-        header = self._backend.existing_header(reference)
+        header = self._existing_header(reference)
         free_gas = not call.max_fee_per_gas
         with self._errors(config):
             tracer = new_tracer(config.tracer, config.options, self._budget())
@@ -133,12 +133,17 @@ class DebugTrace:
             raise ServerError("genesis is not traceable")
         return self._chain.replay(block, deadline=self._deadline(config))
 
-    def _block(self, reference: BlockReference) -> Block:
+    def _existing_header(self, reference: BlockReference) -> Header:
         header = self._backend.header(reference)
-        block = None if header is None else self._chain.block_by_hash(header.hash)
-        if block is None:
+        if header is None:
             what = hex_bytes(reference.hash) if reference.hash else f"#{reference.number}"
             raise ServerError(f"block {what} not found")
+        return header
+
+    def _block(self, reference: BlockReference) -> Block:
+        block = self._chain.block_by_hash(self._existing_header(reference).hash)
+        if block is None:
+            raise ServerError(f"block {hex_bytes(reference.hash or b'')} not found")
         return block
 
     def _budget(self) -> Budget:

@@ -97,7 +97,9 @@ def decode_block(value: Any) -> BlockReference:
     if len(text) == 66:
         return BlockReference(hash=decode_hash(text))
     if not text.startswith("0x"):
-        raise ValueError(f"{text[:40]!r} is no block: use a number in hex, a hash, or {', '.join(LABELS)}")
+        raise ValueError(
+            f"hex string without 0x prefix: {text[:40]!r} is no block; use a number in hex, a hash, or {', '.join(LABELS)}"
+        )
     return BlockReference(number=decode_uint64(text))
 
 

@@ -160,7 +160,7 @@ def _is_known(key, ours, theirs, frame, place) -> bool:
         return ours is None and "error" in frame
     return key == "error" and (
         theirs in ("precompiled failed", "out of gas: reach memory limit")
-        or (ours, theirs) == ("write protection", "StateChangeDuringStaticCall")
+        or (ours.endswith("write protection") and theirs == "StateChangeDuringStaticCall")
         or ours.startswith("stack ")
         or (theirs == "invalid opcode" and ours.startswith("invalid opcode: "))
     )

@@ -141,7 +141,10 @@ def test_a_taken_address_fails_the_transaction_too(run, tools):
 def test_a_write_in_a_static_call_is_named(run):
     others = {OTHER: GenesisAccount(nonce=1, code=bytes.fromhex("6001600055"))}
     (call,) = run("600060006000600073" + OTHER.hex() + "5afa00", others=others)["calls"]
-    assert call["error"] == "write protection"
+    assert call["error"] == "out of gas: write protection"
+    rows = run("600060006000600073" + OTHER.hex() + "5afa00", others=others, tracer="")["structLogs"]
+    failed = next(row for row in rows if row["op"] == "SSTORE")
+    assert (failed["gasCost"], failed["error"]) == (0, "out of gas: write protection")
 
 
 def test_a_revert_with_a_reason_is_read(run):

@@ -140,6 +140,12 @@ def test_a_call_is_traced_on_a_state_and_a_block_that_are_made_up(sender, still_
         ("debug_traceCall", [{}, "latest", {"timeout": "5"}], -32602, "invalid duration"),
         ("debug_traceCall", [{}, "latest", {"limit": "5"}], -32000, "limit is a number of rows"),
         ("debug_traceCall", [{}, "latest", {"tracer": "callTracer", "tracerConfig": 5}], -32602, "expected an object"),
+        ("debug_traceBlockByNumber", ["3"], -32602, "invalid argument 0: hex string without 0x prefix"),
+        ("debug_traceBlockByHash", ["0x" + "00" * 31 + "01"], -32000, "block 0x" + "00" * 31 + "01 not found"),
+        ("debug_traceCall", [{}, "0xfffffffff", {"tracer": "callTracer"}], -32000, "block #68719476735 not found"),
+        ("debug_executionWitness", ["0x0"], -32000, "block 0x0 found, but parent missing"),
+        ("debug_executionWitness", ["pending"], -32000, "pending block has no witness"),
+        ("debug_executionWitness", ["0xfffffffff"], -32000, "block 0xfffffffff not found"),
         ("debug_preimage", ["0x" + "00" * 32], -32000, "preimages are not kept"),
         ("debug_storageRangeAt", ["latest", 9, "0x" + "00" * 20, "0x", 1], -32000, "out of range"),
         ("debug_getModifiedAccountsByNumber", ["0x1", "0x0"], -32000, "must be less than"),
@@ -291,6 +297,10 @@ def test_refused_blocks_are_listed(sender, still_node, still_rpc):
     listed = still_rpc("debug_getBadBlocks")
     assert [entry["hash"] for entry in listed] == ["0x" + bad.hash.hex()]
     assert Block.decode(_bytes(listed[0]["rlp"])).hash == bad.hash
+
+
+def test_a_transaction_that_is_nowhere_has_no_bytes(still_rpc):
+    assert still_rpc("debug_getRawTransaction", "0x" + "00" * 28 + "deadbeef") is None
 
 
 def test_the_head_goes_back_for_who_runs_the_node(sender, still_node, still_rpc):

@@ -123,7 +123,7 @@ async def test_blocking_methods_run_in_threads_and_async_ones_are_awaited():
             "test_address",
             ["0x" + "11" * 20, "newest"],
             -32602,
-            "invalid argument 1: 'newest' is no block: use a number in hex, a hash, "
+            "invalid argument 1: hex string without 0x prefix: 'newest' is no block; use a number in hex, a hash, "
             "or latest, safe, finalized, pending, earliest",
         ),
         ("test_fail", [], 3, "execution reverted: no"),
