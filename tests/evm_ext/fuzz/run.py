@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("fuzz-failures"))
     parser.add_argument("--failures", type=int, default=5, help="stop after so many")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     forks = list(Hardfork) if arguments.forks == "all" else [Hardfork[name] for name in arguments.forks.split(",")]
     print(f"seed {arguments.seed}, forks {', '.join(fork.name for fork in forks)}", flush=True)
     counts: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from openledger.genesis.genesis import GenesisAccount
 from openledger.genesis.hardforks import Hardfork
 
 CONTRACT = b"\xc0" * 20
-GAS = 600_000
+GAS = 400_000
 EXECUTED_PER_FOLLOWED = 15
 """At least so many opcodes are executed for each one that the compiler looks at, but for a few at the beginning."""
 FREE = 10_000
@@ -119,8 +119,8 @@ def test_compiled_eagerly_they_still_do_the_same(name: str) -> None:
 
 
 def test_what_is_kept_of_many_contracts_is_bounded() -> None:
-    loop = b"\x60\x05\x5b" + b"\x5f\x50" * 150 + b"\x60\x01\x90\x03\x80\x60\x02\x57"
-    count = 1_100
+    loop = b"\x60\x05\x5b" + b"\x5f\x50" * 110 + b"\x60\x01\x90\x03\x80\x60\x02\x57"
+    count = 1_050
     generated = with_tier(machine(ours.rules_of(Hardfork.CANCUN)), "generated")
     for number in range(count):
         code = loop + jump(number) + b"\x00"

@@ -97,7 +97,7 @@ def test_a_difference_of_any_kind_is_seen_and_made_small() -> None:
         return mine.output != theirs.output or mine.success != theirs.success
 
     found = next(case for case in cases("programs", Hardfork.SHANGHAI, 200) if fails(case))
-    small = shrink(found, fails, seconds=5)
+    small = shrink(found, fails, seconds=2)
     assert sum(len(account.code) for account in small.accounts.values()) <= sum(
         len(account.code) for account in found.accounts.values()
     )
