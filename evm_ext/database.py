@@ -117,11 +117,12 @@ class Snapshot:
             raise self._database._unreadable(error) from error
         return value
 
-    def first(self, start: bytes, stop: bytes) -> tuple[bytes, bytes] | None:
-        """The first key from `start` on that is below `stop`, with its value."""
+    def first(self, start: bytes) -> tuple[bytes, bytes] | None:
+        """The first key from `start` on, with its value."""
         try:
-            with self._snapshot.iterator(start=start, stop=stop, verify_checksums=True) as iterator:
-                return next(iterator, None)
+            with self._snapshot.raw_iterator(verify_checksums=True) as iterator:
+                iterator.seek(start)
+                return iterator.item() if iterator.valid() else None
         except plyvel.Error as error:
             raise self._database._unreadable(error) from error
 

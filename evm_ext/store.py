@@ -35,7 +35,6 @@ from typing import Any
 
 from openledger.evm_ext.block import Block, Header, block_from_body
 from openledger.evm_ext.database import REPAIR_HINT, Database
-from openledger.evm_ext.encoding import InvalidRLP
 from openledger.evm_ext.errors import DatabaseCorrupt, UndecodableBlock
 from openledger.evm_ext.receipts import Receipt, UndecodableReceipt, decode_stored, encode_stored
 from openledger.evm_ext.state.changes import StateChanges, StateDiff
@@ -107,7 +106,7 @@ class Store:
         raw = self.database.get(b"d" + block_hash)
         try:
             return None if raw is None else StateDiff.decode(raw)
-        except InvalidRLP as error:
+        except ValueError as error:
             raise DatabaseCorrupt(
                 f"the changes of block 0x{block_hash.hex()} are damaged ({error}): {REPAIR_HINT}"
             ) from error

@@ -6,14 +6,13 @@ tells a pruning store which trie nodes nobody needs any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-from openledger.evm_ext import encoding
-from openledger.evm_ext.encoding import InvalidRLP, Item, encode_bytes, encode_sequence
 
 DELETED = b""
 """Stands for an account or a slot that is not there."""
+
+_LENGTHS = [bytes((length,)) for length in range(256)]
 
 
 @dataclass(frozen=True)
@@ -31,31 +30,28 @@ class StateDiff:
     replaced: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
-        """rlp([[key, value]…, [owner, [key, value]…]…, [node key…], [node key…]]), flat lists in that order."""
-        return encode_sequence(
+        """As it is stored: accounts, slots by owner, keys written, keys replaced; numbers of them in 4 bytes."""
+        owners = [part for owner, slots in self.slots.items() for part in (owner, *_encode_pairs(slots))]
+        return b"".join(
             (
-                _encode_pairs(self.accounts),
-                encode_sequence(
-                    part for owner, slots in self.slots.items() for part in (encode_bytes(owner), _encode_pairs(slots))
-                ),
-                encode_sequence(map(encode_bytes, self.written)),
-                encode_sequence(map(encode_bytes, self.replaced)),
+                *_encode_pairs(self.accounts),
+                _encode_number(len(self.slots)),
+                *owners,
+                *_encode_keys(self.written),
+                *_encode_keys(self.replaced),
             )
         )
 
     @classmethod
     def decode(cls, raw: bytes) -> StateDiff:
-        """The inverse of `encode`. Raises `InvalidRLP`."""
-        accounts, slots, written, replaced = encoding.to_list(encoding.decode(raw), 4)
-        owners = encoding.to_list(slots)
-        if len(owners) % 2:
-            raise InvalidRLP("an owner has no slots")
-        return cls(
-            _pairs(accounts),
-            {encoding.to_bytes(owner, 32): _pairs(of) for owner, of in zip(owners[::2], owners[1::2])},
-            tuple(encoding.to_bytes(key) for key in encoding.to_list(written)),
-            tuple(encoding.to_bytes(key) for key in encoding.to_list(replaced)),
-        )
+        """The inverse of `encode`. Raises ValueError."""
+        reader = _Reader(raw)
+        accounts = reader.pairs()
+        slots = {reader.take(32): reader.pairs() for _ in range(reader.number())}
+        diff = cls(accounts, slots, reader.keys(), reader.keys())
+        if reader.position != len(raw):
+            raise ValueError(f"{len(raw) - reader.position} bytes follow the changes")
+        return diff
 
     def flat(self) -> list[tuple[bytes, bytes]]:
         """(key in the flat tables, new value) of everything changed: `a || account`, `s || account || slot`."""
@@ -76,12 +72,43 @@ class StateChanges:
     diff: StateDiff = field(default_factory=StateDiff)
 
 
-def _encode_pairs(pairs: Mapping[bytes, bytes]) -> bytes:
-    return encode_sequence(encode_bytes(part) for pair in pairs.items() for part in pair)
+def _encode_number(number: int) -> bytes:
+    return number.to_bytes(4, "big")
 
 
-def _pairs(item: Item) -> dict[bytes, bytes]:
-    parts = encoding.to_list(item)
-    if len(parts) % 2:
-        raise InvalidRLP("a key has no value")
-    return {encoding.to_bytes(key, 32): encoding.to_bytes(value) for key, value in zip(parts[::2], parts[1::2])}
+def _encode_pairs(pairs: Mapping[bytes, bytes]) -> list[bytes]:
+    """Keys of 32 bytes, each with its value behind one byte for the length."""
+    parts = [_encode_number(len(pairs))]
+    for key, value in pairs.items():
+        parts += (key, _LENGTHS[len(value)], value)
+    return parts
+
+
+def _encode_keys(keys: Sequence[bytes]) -> list[bytes]:
+    """Those of 32 bytes, of the account trie, and those of 64, of storage tries."""
+    short = [key for key in keys if len(key) == 32]
+    long = [key for key in keys if len(key) == 64]
+    return [_encode_number(len(short)), *short, _encode_number(len(long)), *long]
+
+
+class _Reader:
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self.position = 0
+
+    def take(self, length: int) -> bytes:
+        end = self.position + length
+        if end > len(self._raw):
+            raise ValueError("the changes end in the middle")
+        taken = self._raw[self.position : end]
+        self.position = end
+        return taken
+
+    def number(self) -> int:
+        return int.from_bytes(self.take(4), "big")
+
+    def pairs(self) -> dict[bytes, bytes]:
+        return {self.take(32): self.take(self.take(1)[0]) for _ in range(self.number())}
+
+    def keys(self) -> tuple[bytes, ...]:
+        return tuple(self.take(length) for length in (32, 64) for _ in range(self.number()))

@@ -73,14 +73,15 @@ class FlatView:
         """The value at the base, empty if there is none."""
         return self.snapshot.get(key) or b""
 
-    def value_after(self, key: bytes, number: int) -> bytes:
-        """The value after the canonical block with a number, which is not below `first`."""
+    def replaced_after(self, key: bytes, number: int) -> bytes | None:
+        """The value after the canonical block with a number, which is not below `first`, if it is another than the
+        base's; None if no block since then changed it."""
         prefix = history_prefix(key)
-        replaced = self.snapshot.first(prefix + (number + 1).to_bytes(8, "big"), prefix + b"\xff" * 8)
-        return self.value(key) if replaced is None else replaced[1]
+        found = self.snapshot.first(prefix + (number + 1).to_bytes(8, "big"))
+        return found[1] if found is not None and found[0].startswith(prefix) else None
 
     def has(self, header: Header) -> bool:
-        """Whether `value_after` can give the state of a block."""
+        """Whether the history gives the state of a block."""
         number = header.number
         return number >= self.first and self.snapshot.get(b"i" + number.to_bytes(8, "big")) == header.hash
 
@@ -169,7 +170,9 @@ class FlatReader:
     def _value(self, key: bytes) -> bytes:
         view = self._view
         if self._number is not None:
-            return view.value_after(key, self._number)
+            replaced = view.replaced_after(key, self._number)
+            if replaced is not None:
+                return replaced
         value = self._recent.get(view.generation, key)
         if value is None:
             value = view.value(key)
