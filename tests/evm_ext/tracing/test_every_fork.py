@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +123,23 @@ def test_a_self_destruct_counts_in_the_refund_until_london(tools, fork, refund):
     BlockReplay(rules, parent, block).trace_next(tracer)
     rows = tracer.result()["structLogs"]
     assert (rows[-1]["op"], rows[-1].get("refund", 0)) == ("STOP", refund)
+
+
+def test_rows_of_execution_apis_are_ours(tools):
+    case = json.loads(Path(__file__).with_name("vectors").joinpath("execution_apis.json").read_text())
+    fork = Hardfork[case["fork"]]
+    rules = Rules.from_genesis(
+        Genesis(rules="ethereum", chain_id=1337, timestamp=0, gas_limit=1, hardforks=HardforkSchedule.always(fork))
+    )
+    state = MemoryState({tools.ADDRESSES[0]: GenesisAccount(balance=tools.ETHER)})
+    data = bytes.fromhex(case["input"][2:])
+    fields = {"chain_id": None, "nonce": 0, "to": None, "type": 0, "max_fee_per_gas": GWEI}
+    transaction = sign_transaction(tools.KEYS[0], gas=case["gas"], data=data, **fields)
+    block = Block(_header(fork), (transaction,))
+    parent = ParentState(replace(block.header, number=4), state.reader(state.root), lambda number: bytes(32))
+    tracer = new_tracer("", case["options"], Budget(100_000))
+    BlockReplay(rules, parent, block).trace_next(tracer)
+    assert tracer.result() == case["result"]
 
 
 def _check_gas_adds_up(rows):
