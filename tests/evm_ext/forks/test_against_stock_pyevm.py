@@ -152,3 +152,38 @@ def test_the_dao_fork_moves_balances_and_marks_ten_headers(forks_tools, open_cha
         assert stock.head_hash == block.hash
     assert ours.state(block.hash).balance(REFUND_CONTRACT) == 11
     assert ours.state(block.hash).balance(DRAINED[0]) == 0
+
+
+@pytest.mark.parametrize(
+    "fork",
+    [Hardfork.HOMESTEAD, Hardfork.SPURIOUS_DRAGON, Hardfork.BYZANTIUM, Hardfork.LONDON],
+    ids=lambda fork: fork.name,
+)
+def test_empty_accounts_go_when_they_are_touched_and_that_of_ripemd_even_by_a_call_that_failed(
+    fork, forks_tools, open_chain
+):
+    tools = forks_tools
+    ripemd, other, kept = (3).to_bytes(20, "big"), b"\x99" * 20, b"\x98" * 20
+    # call(gas 0, to, value 0): of 3 and of another, then fail
+    calls = b"".join(
+        bytes.fromhex("60006000600060006000") + b"\x73" + to + bytes.fromhex("6000f150") for to in (ripemd, other)
+    )
+    genesis = genesis_at(
+        tools, fork, fails=GenesisAccount(code=calls + b"\xfe"), succeeds=GenesisAccount(code=calls + b"\x00")
+    )
+    empty = {address: GenesisAccount() for address in (ripemd, other, kept)}
+    genesis = replace(genesis, alloc={**genesis.alloc, **empty})
+    ours = open_chain(genesis)
+    stock = tools.StockFork(genesis, (0, tools.STOCK_VMS[fork]))
+    assert stock.head_hash == ours.genesis_hash
+    there = []
+    for nonce, name in enumerate(("fails", "succeeds")):
+        block = tools.extend(ours, (signed(tools, fork, 0, nonce, at(name)),))
+        stock.import_block(block)
+        assert stock.head_hash == block.hash
+        state = ours.state(block.hash)
+        there.append([state.exists(address) for address in (ripemd, other, kept)])
+    if fork < Hardfork.SPURIOUS_DRAGON:
+        assert there == [[True, True, True], [True, True, True]]
+    else:
+        assert there == [[False, True, True], [False, False, True]]
