@@ -1,0 +1,1 @@
+"""Parts of benchmarks/evm.py: what is executed, and who executes it."""
