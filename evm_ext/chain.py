@@ -82,10 +82,9 @@ class Chain:
         index = AddressIndex(store, store.canonical_hash)
         self.index: AddressIndex | None = index if address_index else None
         """Which transactions concern an account, and what they did inside; None where that is not recorded."""
+        self._interrupted_index = None if address_index or index.complete_from is None else index
         if address_index:
             index.begin(self.head().number + 1)
-        else:
-            index.interrupt()
 
     @classmethod
     def open(
@@ -314,6 +313,10 @@ class Chain:
         store = self._store
         return execution_witness(self.rules, block, parent, store.node, store.code, self.header_by_hash)
 
+    def oldest_states(self) -> tuple[int, int]:
+        """The lowest numbers of blocks whose state can be read, and of those whose state has proofs."""
+        return min(self._states.first_readable, self._states.first_whole), self._states.first_whole
+
     # --- new blocks -----------------------------------------------------------------------------------
 
     def build(
@@ -368,6 +371,8 @@ class Chain:
             self._keep(block, executed)
 
     def _keep(self, block: Block, executed: ExecutedBlock) -> None:
+        if self._interrupted_index is not None:
+            self._interrupted_index.interrupt(block.number)
         entries = () if self.index is None else block_entries(block, executed.receipts, executed.records)
         self._states.require_tries(self._blocks.header(block.header.parent_hash))
         self._store.put_block(block, executed.receipts, executed.changes, entries)
@@ -399,7 +404,7 @@ class Chain:
             entries = block_entries(block, self.receipts(block.hash), replay.processor.records)
         with self._write_lock:
             index.fill(number, entries)
-        return number - 1
+        return self.blocks_to_index
 
     def parent_state(self, parent_hash: bytes) -> ParentState:
         """What a block on a stored parent is executed on. Raises `UnknownParent`, `StatePruned`."""

@@ -21,7 +21,9 @@ from openledger.evm_ext.block_file import import_block_file
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.errors import UndecodableBlock
 from openledger.evm_ext.pool import TransactionPool
+from openledger.evm_ext.state.policy import ARCHIVE, StateHistory
 from openledger.genesis.genesis import Genesis, InvalidGenesis
+from openledger.node.address_index import fill_index
 from openledger.node.chain_folder import open_chain
 from openledger.node.errors import StartupError
 from openledger.node.http import AccessPolicy, BoundServer, HttpLimits, ListenError, open_listeners
@@ -58,6 +60,8 @@ class ExecutionClientConfig:
     engine_port: int | None = None
     jwt_secret: Path | None = None
     cors_origins: tuple[str, ...] = ()
+    history: StateHistory = ARCHIVE
+    address_index: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,9 @@ async def open_execution_client(config: ExecutionClientConfig) -> AsyncIterator[
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="openledger-rpc-")))
         genesis = await trio.to_thread.run_sync(read_genesis, config.genesis)
-        chain = await trio.to_thread.run_sync(open_chain, folder / "chain", genesis)
+        chain = await trio.to_thread.run_sync(
+            open_chain, folder / "chain", genesis, config.address_index, config.history
+        )
         stack.callback(chain.close)
         for path in config.import_rlp:
             await trio.to_thread.run_sync(_import, chain, path)
@@ -106,10 +112,13 @@ async def open_execution_client(config: ExecutionClientConfig) -> AsyncIterator[
         stack.callback(nursery.cancel_scope.cancel)
         await nursery.start(ethereum.run)
         nursery.start_soon(collect_garbage)
+        if chain.blocks_to_index:
+            await nursery.start(fill_index, chain)
 
         dispatcher = Dispatcher()
         ethereum.register(dispatcher)
-        dispatcher.register(Testing(chain, pool))
+        if config.engine_port is None:
+            dispatcher.register(Testing(chain, pool))
         rpc = await _listen(
             nursery,
             dispatcher,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,15 @@ def rpc(
     cors_origin: Annotated[
         list[str] | None, typer.Option(help='Origin whose pages may read answers, or "*"; may be given several times.')
     ] = None,
+    state: Annotated[
+        Literal["archive", "pruned"],
+        typer.Option(
+            help="Keep the state after every block, or only below the finalized head what nodes usually keep."
+        ),
+    ] = "archive",
+    address_index: Annotated[
+        bool, typer.Option("--address-index", help="Record for explorers what transactions do inside (ots_*).")
+    ] = False,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -40,6 +49,7 @@ def rpc(
     """
     import trio
 
+    from openledger.evm_ext.state.policy import StateHistory
     from openledger.node.execution_client import ENGINE_PORT, ExecutionClientConfig, run_execution_client
     from openledger.node.logging import configure_logging
 
@@ -57,5 +67,7 @@ def rpc(
             engine_port=engine_port,
             jwt_secret=jwt_secret,
             cors_origins=tuple(cors_origin or ()),
+            history=StateHistory(state),
+            address_index=address_index,
         ),
     )

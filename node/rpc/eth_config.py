@@ -69,17 +69,19 @@ class EthConfig:
 
     @rpc_method("eth_capabilities")
     def capabilities(self) -> Json:
-        """Which blocks' data can be asked for."""
-        head = self._chain.head()
-        everything = {"disabled": False, "oldestBlock": "0x0"}
+        """Which blocks' data can be asked for. Of a pruned chain, states go so many blocks after they are final."""
+        head, history = self._chain.head(), self._chain.history
+        states, proofs = self._chain.oldest_states()
+        everything = _available(0, None)
+        is_pruned = history.mode == "pruned"
         return {
             "head": {"number": hex(head.number), "hash": hex_bytes(head.hash)},
-            "state": everything,
+            "state": _available(states, history.keep_changes if is_pruned else None),
             "tx": everything,
             "logs": everything,
             "receipts": everything,
             "blocks": everything,
-            "stateproofs": everything,
+            "stateproofs": _available(proofs, history.keep_blocks if is_pruned else None),
         }
 
     @rpc_method("eth_protocolVersion")
@@ -165,3 +167,10 @@ class EthConfig:
                     "WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS": predeploys.WITHDRAWAL_REQUESTS,
                 }
         return {name: hex_bytes(address) for name, address in sorted(shown.items())}
+
+
+def _available(oldest: int, window: int | None) -> Json:
+    shown: Json = {"disabled": False, "oldestBlock": hex(oldest)}
+    if window is not None:
+        shown["deleteStrategy"] = {"type": "window", "retentionBlocks": hex(window)}
+    return shown
