@@ -9,7 +9,7 @@ first bytes of its hash, so entries of blocks that a reorganisation took away ar
 | xc, contract, number, hash | index of the transaction that created it, 4 bytes, and its creator |
 | xn, sender, nonce, number, hash | index of the transaction, 4 bytes |
 | xo, block hash | internal operations of every transaction of the block, RLP |
-| xm | number of the first block from which on all canonical blocks are indexed |
+| xm | which canonical blocks are indexed: all from one number on, then (first beyond, first) of older ranges, newest first |
 
 Numbers and nonces are 8 bytes, `hash` the first 8 bytes of the block's hash.
 """
@@ -84,8 +84,8 @@ class AddressIndex:
     @property
     def complete_from(self) -> int | None:
         """The first number from which on every canonical block is indexed; None if recording never began."""
-        value = self._store.get_index(_COMPLETE_FROM)
-        return None if value is None else int.from_bytes(value, "big")
+        ranges = self._ranges()
+        return ranges[0] if ranges else None
 
     def has_block(self, block_hash: bytes) -> bool:
         return self._store.get_index(b"xo" + block_hash) is not None
@@ -129,17 +129,34 @@ class AddressIndex:
 
     def begin(self, next_number: int) -> None:
         """Blocks are recorded from this number on; what is below and not indexed is left to back-filling."""
-        if (self.complete_from or _LAST_NUMBER) > next_number:
-            self._store.put_index([(_COMPLETE_FROM, next_number.to_bytes(8, "big"))])
+        ranges = self._ranges()
+        if not ranges or ranges[0] > next_number:
+            self._put([], [next_number, *ranges[1:]])
 
-    def interrupt(self) -> None:
-        """Blocks are stored without being recorded from now on: nothing is complete any more."""
-        if self.complete_from not in (None, _LAST_NUMBER):
-            self._store.put_index([(_COMPLETE_FROM, _LAST_NUMBER.to_bytes(8, "big"))])
+    def interrupt(self, number: int) -> None:
+        """A block with this number is stored without being recorded."""
+        first, *older = self._ranges() or [_LAST_NUMBER]
+        if first < number:
+            older = [number, first, *older]
+        while older and older[0] > number:
+            older = [number, *older[1:]] if older[1] < number else older[2:]
+        if [_LAST_NUMBER, *older] != self._ranges() and (older or first != _LAST_NUMBER):
+            self._put([], [_LAST_NUMBER, *older])
 
     def fill(self, number: int, entries: Sequence[Entry]) -> None:
         """Store the entries of a block that was executed again; all above it are complete."""
-        self._store.put_index([*entries, (_COMPLETE_FROM, number.to_bytes(8, "big"))])
+        self._put(entries, [number, *self._ranges()[1:]])
+
+    def _ranges(self) -> list[int]:
+        value = self._store.get_index(_COMPLETE_FROM) or b""
+        return [int.from_bytes(value[start : start + 8], "big") for start in range(0, len(value), 8)]
+
+    def _put(self, entries: Sequence[Entry], ranges: list[int]) -> None:
+        first, *older = ranges
+        while older and first <= older[0]:  # the open range has reached an older one
+            first, older = min(first, older[1]), older[2:]
+        value = b"".join(number.to_bytes(8, "big") for number in (first, *older))
+        self._store.put_index([*entries, (_COMPLETE_FROM, value)])
 
     def _located(self, key: bytes, indexes: bytes) -> list[IndexedTransaction]:
         """The transactions of an entry, none if its block is not canonical."""

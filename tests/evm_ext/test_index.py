@@ -153,8 +153,40 @@ def test_an_index_switched_on_later_is_filled_back_to_the_first_block(tools, gen
     chain.close()
     chain = Chain.open(tmp_path, genesis, address_index=True)
     assert chain.index.complete_from == 6
-    assert [chain.index_one_more() for _ in range(5)] == [4, 3, 2, 1, 0]
+    assert [chain.index_one_more() for _ in range(2)] == [0, 0]
+    assert chain.index.complete_from == 1
     assert _located(chain.index.transactions_before(PAID, 99))[0] == (5, 0)
+    chain.close()
+
+
+def test_looking_into_a_chain_without_the_index_interrupts_nothing(tools, genesis, tmp_path):
+    chain = Chain.open(tmp_path, genesis, address_index=True)
+    tools.extend(chain, (tools.signed(0, chain.chain_id, 0, PAID),))
+    chain.close()
+    Chain.open(tmp_path, genesis).close()
+    chain = Chain.open(tmp_path, genesis, address_index=True)
+    assert chain.blocks_to_index == 0
+    chain.close()
+
+
+def test_only_what_was_not_recorded_is_executed_again(tools, genesis, tmp_path):
+    """Blocks 1 and 2 with the index, 3 to 5 without, of which 2' to 4' replace some, 6 with it."""
+    chain = Chain.open(tmp_path, genesis, address_index=True)
+    first = tools.extend(chain)
+    tools.extend(chain)
+    chain.close()
+    chain = Chain.open(tmp_path, genesis)
+    parent = first.header
+    for _ in range(3):
+        block = chain.build(parent.hash, tools.attributes(parent, timestamp=parent.timestamp + 7))
+        parent = block.header
+    chain.set_heads(unsafe=parent.hash)
+    chain.close()
+    chain = Chain.open(tmp_path, genesis, address_index=True)
+    tools.extend(chain)
+    left = [chain.index_one_more() for _ in range(4)]
+    assert left == [3, 2, 0, 0]  # 4', 3', 2', and then block 1 is there
+    assert all(chain.index.has_block(chain.header_by_number(number).hash) for number in range(1, 6))
     chain.close()
 
 
