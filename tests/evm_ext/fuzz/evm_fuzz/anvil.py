@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from openledger.evm_ext.vm.entry import DELEGATION_PREFIX
 from openledger.genesis.hardforks import Hardfork
 
 from .case import CHAIN_ID, SENDER, AccountAfter, BlockValues, Case, Outcome, difference
@@ -198,7 +199,13 @@ def disagreements(chain: Anvil, case: Case) -> Iterator[Disagreement]:
 
 
 def can_run(case: Case) -> bool:
-    """Blob transactions need their blobs here. Authorities that do not exist are taken for ones that do, and refunded."""
+    """Blob transactions need their blobs here. Authorities that do not exist are taken for ones that do, and refunded.
+    Storage alone is no obstacle to a creation, against EIP-7610; senders with code may send, against EIP-3607."""
+    if any(account.storage and not account.nonce for account in case.accounts.values()):
+        return False
+    sender = case.accounts.get(SENDER)
+    if sender is not None and sender.code and not sender.code.startswith(DELEGATION_PREFIX):
+        return False
     authorities = {authorization.authority for authorization in case.authorizations} - {None}
     return case.type != 3 and authorities <= set(case.accounts)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from openledger.evm_ext.signatures import address_of
 from openledger.evm_ext.transactions import Authorization, sign_authorization
+from openledger.evm_ext.vm.entry import DELEGATION_PREFIX, contract_address
 from openledger.genesis.genesis import GenesisAccount
 from openledger.genesis.hardforks import Hardfork
 
@@ -49,12 +50,32 @@ def program_case(chance: random.Random, fork: Hardfork) -> Case:
     for address, code in zip(CONTRACTS, codes):
         storage = {chance.randrange(4): chance.choice((1, 2, 2**255)) for _ in range(chance.randrange(most_slots))}
         accounts[address] = GenesisAccount(balance=chance.choice((0, 5, ETHER)), nonce=1, code=code, storage=storage)
+    if chance.random() < 0.25:
+        accounts.update(_obstacles(chance))
     data = chance.choice((b"", chance.randbytes(chance.randrange(1, 100)), bytes(40)))
     to: bytes | None = CONTRACTS[0]
     if flavour == "create":
         to, data = None, generator._creation_code()
     gas = chance.choice((60_000, 100_000, 200_000, 500_000, 2_000_000))
     return Case(fork, accounts, to, gas, data, chance.choice((0, 0, 0, 1, ETHER)))
+
+
+def _obstacles(chance: random.Random) -> dict[bytes, GenesisAccount]:
+    """Accounts where contracts will be created, and accounts that are delegated to others (EIP-7702)."""
+    found: dict[bytes, GenesisAccount] = {}
+    for creator, nonce in ((CONTRACTS[0], 1), (CONTRACTS[0], 2), (CONTRACTS[1], 1), (SENDER, 0)):
+        kind = chance.randrange(8)
+        if kind < 4:
+            found[contract_address(creator, nonce)] = (
+                GenesisAccount(balance=3),
+                GenesisAccount(nonce=1),
+                GenesisAccount(nonce=1, code=b"\x00"),
+                GenesisAccount(balance=1, storage={0: 1}),
+            )[kind]
+    if chance.random() < 0.5:
+        target = chance.choice((*CONTRACTS, CONTRACTS[3], SENDER, EMPTY, (4).to_bytes(20, "big")))
+        found[CONTRACTS[3]] = GenesisAccount(nonce=1, balance=9, code=DELEGATION_PREFIX + target, storage={1: 5})
+    return found
 
 
 def transaction_case(chance: random.Random, fork: Hardfork) -> Case:
@@ -105,6 +126,10 @@ def transaction_case(chance: random.Random, fork: Hardfork) -> Case:
             chance.choice((b"\x01",) * 19 + (b"\x02",)) + chance.randbytes(31)
             for _ in range(chance.choice((1, 1, 2, 2, 6, 6, 7, 0)))
         )
+    if chance.random() < 0.15:
+        # A sender that is delegated, or has other code and may not send since EIP-3607.
+        code = chance.choice((DELEGATION_PREFIX + CONTRACTS[0], DELEGATION_PREFIX + CONTRACTS[0], b"\x00"))
+        accounts[SENDER] = replace(accounts[SENDER], code=code)
     nonce = accounts[SENDER].nonce + chance.choice((0,) * 30 + (1, -1))
     case = Case(
         fork,
@@ -121,7 +146,11 @@ def transaction_case(chance: random.Random, fork: Hardfork) -> Case:
         authorizations=authorizations,
         blob_hashes=blob_hashes,
         max_blob_fee=chance.choice((1, 1, 1, 10**9, 10**9, 0)) if kind == 3 else 0,
-        block=BlockValues(base_fee=base_fee, excess_blob_gas=0),
+        block=BlockValues(
+            base_fee=base_fee,
+            excess_blob_gas=chance.choice((0, 10**6, 10**8)) if fork >= Hardfork.CANCUN else 0,
+            coinbase=chance.choice((BlockValues.coinbase, SENDER, CONTRACTS[1], EMPTY, (3).to_bytes(20, "big"))),
+        ),
     )
     return _with_gas(chance, case)
 
