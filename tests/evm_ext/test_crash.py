@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from openledger.evm_ext import Chain
+from openledger.evm_ext.integrity import check
 from openledger.evm_ext.signatures import address_of
 from openledger.evm_ext.state.account import EMPTY_CODE_HASH, decode_account
 from openledger.evm_ext.trie import Trie
@@ -29,9 +30,11 @@ _CHILD = """
 
     sys.path.insert(0, sys.argv[2])
     from test_crash import KEY, WRITER, genesis
+    from openledger.evm_ext.state.policy import StateHistory
     from openledger.evm_ext.signatures import address_of
 
-    chain = Chain.open(Path(sys.argv[1]), genesis())
+    history = StateHistory(sys.argv[3], keep_blocks=16, keep_changes=16)
+    chain = Chain.open(Path(sys.argv[1]), genesis(), history=history)
     while True:
         head = chain.head()
         nonce = chain.state(head.hash).nonce(address_of(KEY))
@@ -67,16 +70,16 @@ def genesis() -> Genesis:
 def test_kill_9_at_any_moment_leaves_a_whole_chain(tmp_path):
     chance = random.Random(5)
     acknowledged: dict[int, str] = {}
-    for _ in range(4):
+    for history in ("archive", "pruned", "pruned", "archive"):
         child = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(_CHILD), str(tmp_path), str(Path(__file__).parent)],
+            [sys.executable, "-c", textwrap.dedent(_CHILD), str(tmp_path), str(Path(__file__).parent), history],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
         assert child.stdout is not None
-        lines = [child.stdout.readline()]
-        time.sleep(chance.random() * 0.4)
+        lines = [child.stdout.readline() for _ in range(chance.randrange(18, 28))]
+        time.sleep(chance.random() * 0.05)
         child.send_signal(signal.SIGKILL)
         lines += child.stdout.readlines()
         child.wait()
@@ -86,7 +89,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_chain(tmp_path):
                 _, number, block_hash = line.split()
                 acknowledged[int(number)] = block_hash
         _check_whole(tmp_path, acknowledged)
-    assert len(acknowledged) >= 4
+    assert len(acknowledged) >= 30
 
 
 def _check_whole(path: Path, acknowledged: dict[int, str]) -> None:
@@ -111,6 +114,7 @@ def _check_whole(path: Path, acknowledged: dict[int, str]) -> None:
         state = chain.state(head.hash)
         assert _walk(state.reader, head.state_root) >= 2
         assert state.storage(WRITER, head.number) == head.number
+        assert list(check(chain._store, deep=True)) == []
     finally:
         chain.close()
 
