@@ -38,6 +38,8 @@ class RpcLimits:
     fee_history_blocks: int = 1_024
     fee_history_percentiles: int = 100
     proof_keys: int = 1_024
+    receipt_wait_s: float = 60.0
+    """The longest that eth_sendRawTransactionSync waits for a block."""
     filters: int = 1_000
     """Polled filters, of all callers together."""
     filter_idle_s: float = 300.0

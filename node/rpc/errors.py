@@ -16,6 +16,8 @@ CLIENT_LIMIT_EXCEEDED = -38026
 """execution-apis: beyond what this client allows, in eth_simulateV1 and eth_getStorageValues."""
 EXECUTION_REVERTED = 3
 """geth's code for a revert; `data` holds the revert's bytes."""
+NOT_MINED_IN_TIME = 4
+"""EIP-7966: the transaction waits, `data` holds its hash."""
 
 # The Engine API's (execution-apis, engine/common).
 UNKNOWN_PAYLOAD = -38001

@@ -5,10 +5,13 @@ import trio
 from openledger.evm_ext.block import Block
 from openledger.evm_ext.errors import InvalidTransaction
 from openledger.node.rpc.backend import RpcBackend
-from openledger.node.rpc.errors import ServerError
+from openledger.node.rpc.errors import NOT_MINED_IN_TIME, RpcError, ServerError
 from openledger.node.rpc.formats import Json, hex_bytes, receipt_json, transaction_json
-from openledger.node.rpc.methods import rpc_method
-from openledger.node.rpc.parameters import BLOCK_NUMBER, BYTES, HASH, INDEX, BlockReference
+from openledger.node.rpc.methods import Parameter, rpc_method
+from openledger.node.rpc.parameters import BLOCK_NUMBER, BYTES, HASH, INDEX, BlockReference, decode_count
+
+_POLL_S = 0.02
+_DEFAULT_WAIT_MS = 20_000
 
 
 class EthTransactions:
@@ -20,10 +23,34 @@ class EthTransactions:
     @rpc_method("eth_sendRawTransaction", BYTES)
     async def send_raw_transaction(self, raw: bytes) -> str:
         """Answered when the transaction is on disk: it survives a crash of the node."""
+        return hex_bytes(await self._send(raw))
+
+    @rpc_method("eth_sendRawTransactionSync", BYTES, Parameter(decode_count).optional(_DEFAULT_WAIT_MS))
+    async def send_raw_transaction_sync(self, raw: bytes, wait_ms: int) -> Json:
+        """Answered with the receipt when the transaction is in a block (EIP-7966)."""
+        transaction_hash = await self._send(raw)
+        wait_s = min(wait_ms / 1000, self._backend.limits.receipt_wait_s)
+        looked_at = None
+        with trio.move_on_after(wait_s):
+            while True:
+                head = self._chain.head().hash
+                if head != looked_at:
+                    looked_at = head
+                    receipt = await trio.to_thread.run_sync(self.transaction_receipt, transaction_hash)
+                    if receipt is not None:
+                        return receipt
+                await trio.sleep(_POLL_S)
+        raise RpcError(
+            NOT_MINED_IN_TIME,
+            f"The transaction was added to the transaction pool but wasn't processed in {wait_s:g}s",
+            hex_bytes(transaction_hash),
+        )
+
+    async def _send(self, raw: bytes) -> bytes:
         try:
             if self._backend.submit is not None:
-                return hex_bytes(await self._backend.submit(raw))
-            return hex_bytes(await trio.to_thread.run_sync(self._pool.add, raw))
+                return await self._backend.submit(raw)
+            return await trio.to_thread.run_sync(self._pool.add, raw)
         except InvalidTransaction as error:
             raise ServerError(str(error)) from error
 

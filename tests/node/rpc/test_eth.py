@@ -343,6 +343,20 @@ def test_a_malformed_transaction_is_refused_and_the_node_lives(rpc):
     assert rpc("eth_chainId") == hex(DEVNET.l2_chain_id)
 
 
+def test_a_receipt_can_be_waited_for(rpc):
+    receipt = rpc("eth_sendRawTransactionSync", hexed(signed(0).raw), 5_000)
+    assert (receipt["transactionHash"], receipt["status"]) == (hexed(signed(0).hash), "0x1")
+    assert rpc("eth_getTransactionReceipt", hexed(signed(0).hash)) == receipt
+
+
+def test_waiting_for_a_receipt_ends(still_rpc):
+    late = still_rpc.error("eth_sendRawTransactionSync", hexed(signed(0).raw), "0x32")
+    assert (late["code"], late["data"]) == (4, hexed(signed(0).hash))
+    assert late["message"].endswith("wasn't processed in 0.05s")
+    assert still_rpc("txpool_status")["pending"] == "0x1"
+    assert still_rpc.error("eth_sendRawTransactionSync", "0x01")["code"] == -32000
+
+
 def test_a_transaction_sent_twice_is_already_known(still_rpc):
     send(still_rpc, signed(0))
     assert "already known" in still_rpc.error("eth_sendRawTransaction", hexed(signed(0).raw))["message"]
