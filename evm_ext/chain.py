@@ -145,8 +145,19 @@ class Chain:
         chain, in the order finalized ≤ safe ≤ unsafe; nothing has changed then."""
         with self._write_lock:
             changes = self._heads.move(unsafe, safe, finalized)
+            self._note_blocks_without_index(changes)
             listeners = tuple(self.listeners)
         _tell(listeners, changes)
+
+    def _note_blocks_without_index(self, changes: Sequence[HeadChange]) -> None:
+        """A block that was stored before recording began may become canonical only now: `index_one_more` is to take it."""
+        if self.index is None:
+            return
+        for change in changes:
+            for block_hash in change.added:
+                if not self.index.has_block(block_hash):
+                    self.index.interrupt(self._blocks.header(block_hash).number)
+                    self.index.begin(self.head().number + 1)
 
     def rollback(self, block_hash: bytes) -> None:
         """Make an ancestor the unsafe head again, and safe and finalized too if they are above it.

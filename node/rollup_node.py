@@ -239,7 +239,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
             Service("p2p", p2p.run),
             Service("driver", driver.run, probe=lambda: driver.status.problem),
         ]
-        if chain.blocks_to_index:
+        if chain.index is not None:
             services.append(Service("address-index", partial(fill_index, chain)))
         # On a development chain some validator always may delete a wrong output; elsewhere only who has the key.
         checker = OutputChecker(

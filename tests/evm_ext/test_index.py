@@ -190,6 +190,23 @@ def test_only_what_was_not_recorded_is_executed_again(tools, genesis, tmp_path):
     chain.close()
 
 
+def test_a_block_from_before_that_becomes_canonical_is_indexed_then(tools, genesis, tmp_path):
+    chain = Chain.open(tmp_path, genesis)
+    start = chain.head()
+    transaction = tools.signed(0, chain.chain_id, 0, PAID)
+    old = chain.build(start.hash, tools.attributes(start, (transaction.raw,)))
+    chain.close()
+    chain = Chain.open(tmp_path, genesis, address_index=True)
+    tools.extend(chain)
+    assert chain.blocks_to_index == 0
+    chain.set_heads(unsafe=old.hash)
+    assert list(chain.index.transactions_before(PAID, 99)) == []
+    assert chain.blocks_to_index == 1
+    assert chain.index_one_more() == 0
+    assert _located(chain.index.transactions_before(PAID, 99)) == [(1, 0)]
+    chain.close()
+
+
 @pytest.mark.parametrize("tier", ["plain", "generated"])
 def test_both_tiers_of_the_interpreter_are_heard(tools, chain, tier):
     transaction = tools.signed(0, chain.chain_id, 0, FORWARDER, value=5)
