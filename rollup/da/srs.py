@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +68,12 @@ class Srs(Protocol):
     def shifted_g1(self, length: int) -> Any:
         """[τ^(2^28-length)]₁ as a backend point: what a length proof is checked against."""
 
+    def g1_powers(self, count: int) -> list[Any]:
+        """[τ^0]₁ to [τ^(count-1)]₁ as backend points."""
+
+    def g2_power(self, exponent: int) -> Any:
+        """[τ^exponent]₂ as a backend point, for an exponent that is a power of two."""
+
 
 class DevelopmentSrs:
     """Commitments by the known τ; equal, bit for bit, to a sum over the points τ generates."""
@@ -99,6 +106,14 @@ class DevelopmentSrs:
     def shifted_g1(self, length: int) -> Any:
         """See Srs."""
         return curve.g1_generator() * pow(self.tau, SRS_ORDER - length, curve.GROUP_ORDER)
+
+    def g1_powers(self, count: int) -> list[Any]:
+        """See Srs."""
+        return [curve.g1_generator() * pow(self.tau, exponent, curve.GROUP_ORDER) for exponent in range(count)]
+
+    def g2_power(self, exponent: int) -> Any:
+        """See Srs."""
+        return curve.g2_generator() * pow(self.tau, exponent, curve.GROUP_ORDER)
 
 
 @dataclass
@@ -135,6 +150,16 @@ class FileSrs:
     def shifted_g1(self, length: int) -> Any:
         """See Srs: one of the 28 points EigenDA publishes."""
         return published_shifted_g1(length)
+
+    def g1_powers(self, count: int) -> list[Any]:
+        """See Srs."""
+        return self._points("g1.point", 0, count)
+
+    def g2_power(self, exponent: int) -> Any:
+        """See Srs: one of the 28 points EigenDA publishes."""
+        if self.sha256 is OFFICIAL_SHA256:
+            return published_g2_power(exponent)
+        return self._points("g2.point", exponent, 1)[0]
 
     def _checked_length(self, coefficients: list[int]) -> int:
         if len(coefficients) > self.points:
@@ -191,16 +216,22 @@ def published_shifted_g1(length: int) -> Any:
     `length` is a power of two below 2^28. Raises SrsError otherwise.
     """
     exponent = length.bit_length() - 1
-    if length < 1 or length != 1 << exponent or exponent >= len(_published_g1_reverse()):
+    points = _published("g1_reverse")
+    if length < 1 or length != 1 << exponent or exponent >= len(points):
         raise SrsError(f"there is no published point for a blob of {length} elements")
-    return curve.g1_from_compressed(_published_g1_reverse()[exponent])
+    return curve.g1_from_compressed(points[exponent])
 
 
-_published: list[bytes] = []
+def published_g2_power(exponent: int) -> Any:
+    """[τ^exponent]₂ of the ceremony, for an exponent 2^0 to 2^27. Raises SrsError otherwise."""
+    index = exponent.bit_length() - 1
+    points = _published("g2_power_of_two")
+    if exponent < 1 or exponent != 1 << index or index >= len(points):
+        raise SrsError(f"there is no published point for τ to the power {exponent}")
+    return curve.g2_from_compressed(points[index])
 
 
-def _published_g1_reverse() -> list[bytes]:
-    if not _published:
-        text = files("openledger.genesis").joinpath("srs/eigenda-srs-powers.json").read_text()
-        _published.extend(bytes.fromhex(point) for point in json.loads(text)["g1_reverse"])
-    return _published
+@cache
+def _published(name: str) -> tuple[bytes, ...]:
+    text = files("openledger.genesis").joinpath("srs/eigenda-srs-powers.json").read_text()
+    return tuple(bytes.fromhex(point) for point in json.loads(text)[name])
