@@ -66,7 +66,7 @@ class Trie:
         """The value of a key, None if it has none. Sees updates that are not committed."""
         node = self._root
         path = key.hex()
-        while node is not None:
+        while node:
             if type(node) is bytes:
                 return lookup(self._source, self._cache, node, path, self._owner)
             if type(node) is _Leaf:
@@ -168,7 +168,7 @@ class Trie:
         return node
 
     def _insert(self, node: Any, path: str, value: bytes) -> Any:
-        if node is None:
+        if not node:
             return _Leaf(path, value)
         self._replace(node)
         node = self._resolve(node)
@@ -204,8 +204,8 @@ class Trie:
         return _Extension(path[:shared], branch) if shared else branch
 
     def _remove(self, node: Any, path: str) -> Any:
-        if node is None:
-            return None
+        if not node:
+            return node
         original = node
         node = self._resolve(node)
         kind = type(node)
@@ -231,7 +231,7 @@ class Trie:
             index = int(path[0], 16)
             child = node.children[index]
             changed = self._remove(child, path[1:])
-            if changed is child and (child is None or type(child) in (bytes, list)):
+            if changed is child and (not child or type(child) in (bytes, list)):
                 return original
             node.children[index] = changed
         self._replace(original)
@@ -243,7 +243,7 @@ class Trie:
             self._replaced.append(self._owner + node)
 
     def _collapse_branch(self, branch: _Branch) -> Any:
-        present = [index for index, child in enumerate(branch.children) if child is not None]
+        present = [index for index, child in enumerate(branch.children) if child]
         if len(present) + bool(branch.value) > 1:
             return branch
         if not present:
@@ -253,7 +253,7 @@ class Trie:
 
     def _merge_extension(self, extension: _Extension) -> Any:
         """An extension whose child was changed: joined with a leaf or an extension below it."""
-        if extension.child is None:
+        if not extension.child:
             return None
         child = self._resolve(extension.child)
         if type(child) is _Branch:
@@ -267,7 +267,7 @@ class Trie:
     # --- encoding -----------------------------------------------------------------------------------
 
     def _reference(self, node: Any, nodes: MutableMapping[bytes, bytes]) -> bytes:
-        if node is None:
+        if not node:
             return EMPTY_STRING
         if type(node) is bytes:
             return b"\xa0" + node
@@ -297,7 +297,7 @@ class Trie:
         # Nearly all children are absent or unchanged: no call for them.
         parts = [
             EMPTY_STRING
-            if child is None
+            if not child
             else b"\xa0" + child
             if type(child) is bytes
             else self._reference(child, nodes)
@@ -333,6 +333,8 @@ class _Extension:
 
 
 class _Branch:
+    """`children` are nodes, hashes, decoded nodes, or nothing: None, or the empty bytes of an encoded branch."""
+
     __slots__ = ("children", "value")
 
     def __init__(self, children: list[Any], value: bytes) -> None:
@@ -444,7 +446,7 @@ def child_by_digit(item: Any) -> tuple[bytes, dict[str, Any]]:
 
 def _node_from_item(item: Any) -> _Leaf | _Extension | _Branch:
     if len(item) == 17:
-        return _Branch([child or None for child in item[:16]], item[16])
+        return _Branch(item[:16], item[16])
     path, is_leaf = _decode_path(item[0])
     return _Leaf(path, item[1]) if is_leaf else _Extension(path, item[1])
 
