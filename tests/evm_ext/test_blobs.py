@@ -20,6 +20,16 @@ from openledger.genesis.dev_accounts import DEV_ACCOUNTS
 
 ALICE = DEV_ACCOUNTS[0]
 
+RECORDED = (
+    "f90137870c72dd9d5e883e808201f484044105e683013880947dcd17433742f4c0ca53122ab541d0ba67fc27df80b844a9059cbb"
+    "000000000000000000000000cff33720980c026cc155dcb366861477e988fd87000000000000000000000000000000000000000000"
+    "0000000000000002fd6892f85bf859947dcd17433742f4c0ca53122ab541d0ba67fc27dff842a00000000000000000000000000000"
+    "000000000000000000000000000000000000a0010000000000000000000000000000000000000000000000000000000000000083"
+    "020000e1a0010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c44401401a04a0ab61dc19e0596d2445f4c8e7"
+    "679703d6c9bea762355ab8d89957b420f3d8ca00f50ecf2cc11fc5990d69e9ac5fd2709116fca38dc08d16d279752fdf4b6bc32"
+)
+"""The transaction of eth_sendRawTransaction/send-blob-tx in ethereum/execution-apis (CC0); its blob is all zeros."""
+
 
 def sidecar(*seeds: int, has_cells: bool = False) -> BlobSidecar:
     """Of the right form; nothing in it is proven."""
@@ -60,6 +70,16 @@ def test_the_network_form_is_read_back(has_cells):
     parts = encoding.split_list(raw[1:])
     assert b"\x03" + parts[0] == signed.raw
     assert parts[1:2] == ([b"\x01"] if has_cells else [parts[1]])
+
+
+def test_a_recorded_transaction_is_read_and_its_blob_proven():
+    infinity = "f1b0c0" + "00" * 47
+    raw = bytes.fromhex("03fa0201a6" + RECORDED + "fa020004ba020000" + "00" * BLOB_BYTES + infinity * 2)
+    signed, beside = decode_network(raw)
+    assert signed.hash.hex() == "3f1f6834e904b0062d403f0ab51aa5541fdc5c17b23f52351f0d6f9f9e525648"
+    beside.check(signed)
+    assert beside == sidecar_of((bytes(BLOB_BYTES),))
+    assert encode_network(signed, beside) == raw
 
 
 def test_without_blobs_it_is_the_transaction_alone():
