@@ -9,6 +9,7 @@ import orjson
 import structlog
 import trio
 
+from openledger.evm_ext.errors import StatePruned
 from openledger.node.http.json_limits import require_modest_json
 from openledger.node.rpc.errors import (
     INTERNAL_ERROR,
@@ -16,6 +17,7 @@ from openledger.node.rpc.errors import (
     METHOD_NOT_FOUND,
     PARSE_ERROR,
     RESPONSE_TOO_LARGE,
+    SERVER_ERROR,
     InvalidParams,
     LimitExceeded,
     RpcError,
@@ -258,6 +260,8 @@ class Dispatcher:
             answer = self._encode(call, call.method.function(*call.arguments), room)
         except RpcError as error:
             answer = _error_answer(call.identifier, error)
+        except StatePruned as error:  # geth's words and code, whatever method needed the state
+            answer = _error_answer(call.identifier, RpcError(SERVER_ERROR, str(error)))
         except Exception:  # the outer edge of every method
             answer = _failed(call)
         return None if call.is_notification else answer
@@ -267,6 +271,8 @@ class Dispatcher:
             answer = self._encode(call, await call.method.function(*call.arguments), room)
         except RpcError as error:
             answer = _error_answer(call.identifier, error)
+        except StatePruned as error:  # geth's words and code, whatever method needed the state
+            answer = _error_answer(call.identifier, RpcError(SERVER_ERROR, str(error)))
         except Exception:  # the outer edge of every method
             answer = _failed(call)
         return None if call.is_notification else answer

@@ -10,6 +10,7 @@ from openledger.evm_ext.block import Block, Header
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.payload import PayloadAttributes
 from openledger.evm_ext.pool import TransactionPool
+from openledger.evm_ext.state.policy import ARCHIVE, StateHistory
 from openledger.genesis.genesis import Genesis
 from openledger.node.http import AccessPolicy, BoundServer
 from openledger.node.rpc import Dispatcher, serve_rpc
@@ -31,8 +32,9 @@ class ChainThread:
         limits: RpcLimits | None = None,
         policy: AccessPolicy | None = None,
         address_index: bool = False,
+        history: StateHistory = ARCHIVE,
     ) -> None:
-        self.chain = Chain.open(folder / "chain", genesis, address_index=address_index)
+        self.chain = Chain.open(folder / "chain", genesis, address_index=address_index, history=history)
         self.pool = TransactionPool(self.chain, journal=folder / "pool.journal")
         self.backend = RpcBackend(self.chain, self.pool, limits=limits or RpcLimits())
         self._automine = automine
