@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from openledger.evm_ext import encoding
 from openledger.evm_ext.encoding import Item, encode_bytes, encode_sequence, encode_uint
-from openledger.evm_ext.kept import kept
+from openledger.evm_ext.kept import kept, quickly_made
 from openledger.evm_ext.trie import ordered_root
 from openledger.genesis.hashing import keccak256
 
@@ -26,6 +26,7 @@ class UndecodableReceipt(ValueError):
     """Bytes that are not a receipt."""
 
 
+@quickly_made
 @dataclass(frozen=True)
 class Log:
     """One event. Topics are 32 bytes each, at most four."""
@@ -35,6 +36,7 @@ class Log:
     data: bytes
 
 
+@quickly_made
 @dataclass(frozen=True)
 class Receipt:
     """What a transaction did.

@@ -19,7 +19,7 @@ from openledger.evm_ext.errors import (
     UnsupportedTransactionType,
 )
 from openledger.evm_ext.fees import flz_compress_len
-from openledger.evm_ext.kept import kept
+from openledger.evm_ext.kept import kept, quickly_made
 from openledger.evm_ext.signatures import SECP256K1_HALF_N, SECP256K1_N, recover_address, sign_digest
 from openledger.genesis.hashing import keccak256
 
@@ -120,6 +120,7 @@ class DepositTransaction:
 _SIGNED_PAYLOAD = "_signed_payload"
 
 
+@quickly_made
 @dataclass(frozen=True, eq=False)
 class Transaction:
     """A transaction of any type. Fields a type does not have keep their defaults.

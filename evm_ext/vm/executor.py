@@ -18,6 +18,7 @@ from openledger.evm_ext.fees import (
     OPERATOR_FEE_SLOT,
     L1FeeParameters,
 )
+from openledger.evm_ext.kept import quickly_made
 from openledger.evm_ext.receipts import Log
 from openledger.evm_ext.state.account import EMPTY_CODE_HASH
 from openledger.evm_ext.state.world import WorldState
@@ -45,6 +46,7 @@ from openledger.evm_ext.vm.validity import validate_form
 from openledger.genesis import predeploys
 
 
+@quickly_made
 @dataclass(frozen=True)
 class Outcome:
     """What executing a transaction did. `error` is None for success, else the machine's words;
