@@ -5,7 +5,7 @@ Only bookkeeping: nothing here judges a transaction or knows the chain. Not safe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from openledger.evm_ext.pool.limits import slots_of
@@ -19,7 +19,7 @@ class Account:
     nonce before them is missing. `beat` is when the sender last sent something.
     """
 
-    __slots__ = ("address", "beat", "by_nonce", "end", "nonce")
+    __slots__ = ("_cost", "_costed", "_costs", "address", "beat", "by_nonce", "end", "nonce")
 
     def __init__(self, address: bytes, nonce: int, beat: float) -> None:
         self.address = address
@@ -27,6 +27,23 @@ class Account:
         self.end = nonce
         self.beat = beat
         self.by_nonce: dict[int, Transaction] = {}
+        self._costs: object = None
+        self._costed = 0
+        self._cost = 0
+
+    def executable_cost(self, cost: Callable[[Transaction], int], costs: object) -> int:
+        """What `cost` gives for all executable transactions together. `costs` is another object whenever `cost`
+        changes; in between only what is new is asked for."""
+        if self._costs is not costs:
+            self._costs, self._costed, self._cost = costs, self.nonce, 0
+        while self._costed < self.end:
+            self._cost += cost(self.by_nonce[self._costed])
+            self._costed += 1
+        return self._cost
+
+    def forget_costs(self) -> None:
+        """An executable transaction was replaced or has left."""
+        self._costs = None
 
     @property
     def pending(self) -> int:
@@ -93,6 +110,7 @@ class Contents:
         replaced = account.by_nonce.get(transaction.nonce)
         if replaced is not None:
             self._forget(replaced)
+            account.forget_costs()
         account.by_nonce[transaction.nonce] = transaction
         self.by_hash[transaction.hash] = transaction
         self.arrival[transaction.hash] = next(self._arrivals)
@@ -138,6 +156,8 @@ class Contents:
     def _settle(self, account: Account, nonce: int, end: int) -> None:
         """Everything that is counted of an account, after its transactions or the chain's nonce changed."""
         before = account.pending
+        if nonce != account.nonce or end < account.end:
+            account.forget_costs()
         while end in account.by_nonce:
             end += 1
         account.nonce, account.end = nonce, end

@@ -168,7 +168,7 @@ class TransactionPool:
         validate_funds(
             transaction,
             self.cost(transaction),
-            0 if account is None else sum(self.cost(item) for item in account.executable() if item is not replaced),
+            0 if account is None else self._pending_cost(account, replaced),
             self._state.balance(sender),
         )
         validate_delegations(transaction, nonce, self._state, contents)
@@ -213,6 +213,13 @@ class TransactionPool:
                 f"account limit exceeded: {account.queued} transactions of 0x{account.address.hex()} wait for "
                 f"nonce {account.end}, send that one first"
             )
+
+    def _pending_cost(self, account: Account, replaced: Transaction | None) -> int:
+        """What the account's executable transactions cost, without the one that is replaced."""
+        cost = account.executable_cost(self.cost, self._state)  # fees for L1 change with the head only
+        if replaced is not None and replaced.nonce < account.end:
+            cost -= self.cost(replaced)
+        return cost
 
     def cost(self, transaction: Transaction) -> int:
         """Wei a sender needs for a transaction; on an OP chain with the L1 and operator fees."""
