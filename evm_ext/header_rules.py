@@ -102,6 +102,12 @@ def _check_form(rules: BlockRules, header: Header) -> None:
 
 def _check_seal(rules: Rules, block_rules: BlockRules, parent: Header, header: Header) -> None:
     if block_rules.is_proof_of_stake:
+        if (
+            rules.hardforks.terminal_total_difficulty is None
+            and header.difficulty == 0
+            and not rules.hardforks.surely_merged(header.number, header.timestamp)
+        ):
+            raise errors.HeaderFieldMismatch("difficulty", 0, "above 0: no merge is scheduled on this chain")
         check("difficulty", header.difficulty, 0)
         check("nonce", header.nonce, bytes(8))
         check("uncles_hash", header.uncles_hash, EMPTY_UNCLES_HASH)

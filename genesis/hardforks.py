@@ -85,6 +85,7 @@ _TIME_FORKS: Final = (
     (Hardfork.OSAKA, "osaka_time", "osakaTime"),
 )
 _BLOB_FORKS: Final = tuple((f"bpo{index}_time", f"bpo{index}Time") for index in range(1, 6))
+_BLOB_NAMES: Final = ("cancun", "prague", "osaka", *(attribute.removesuffix("_time") for attribute, _ in _BLOB_FORKS))
 _OPTIONAL: Final = frozenset({"dao_fork_block", "muir_glacier_block", "arrow_glacier_block", "gray_glacier_block"})
 _NEVER: Final = 2**64 - 1
 """Petersburg's block on a chain that stays at Constantinople: where it is missing, Constantinople brings it."""
@@ -143,12 +144,7 @@ class HardforkSchedule:
         if self._first_time_fork is not None and self.london_block is None:
             raise InvalidGenesis("config.londonBlock is missing, but a fork by timestamp is set")
         for name in self.blob_schedule:
-            if name not in (
-                "cancun",
-                "prague",
-                "osaka",
-                *(attribute.removesuffix("_time") for attribute, _ in _BLOB_FORKS),
-            ):
+            if name not in _BLOB_NAMES:
                 raise InvalidGenesis(f"config.blobSchedule.{name} is no fork this program knows")
         for attribute, name in _BLOB_FORKS:
             if getattr(self, attribute) is not None and attribute.removesuffix("_time") not in self._blobs:
@@ -351,6 +347,8 @@ def _blob_schedule(document: Any) -> dict[str, BlobParameters]:
         raise InvalidGenesis(f"genesis field config.blobSchedule must be an object, got {document!r}")
     schedule = {}
     for name, entry in document.items():
+        if f"{name}Time" in _UNKNOWN_FORKS:
+            continue  # not scheduled, or from_config had refused it
         where = f"config.blobSchedule.{name}"
         if not isinstance(entry, Mapping):
             raise InvalidGenesis(f"genesis field {where} must be an object, got {entry!r}")

@@ -87,6 +87,12 @@ def test_a_fork_without_blobs_of_its_own_keeps_those_before():
     assert HardforkSchedule.from_config(config).blobs_at(2_000_000_000) == BlobParameters(1, 2, 3)
 
 
+def test_blobs_of_a_fork_to_come_are_passed_over_while_it_is_not_scheduled():
+    amsterdam = {"amsterdam": {"target": 1, "max": 2, "baseFeeUpdateFraction": 3}}
+    config = {**MAINNET, "blobSchedule": {**HardforkSchedule.from_config(MAINNET).blob_config(), **amsterdam}}
+    assert HardforkSchedule.from_config(config) == HardforkSchedule.from_config(MAINNET)
+
+
 def test_a_config_survives_being_read_and_written():
     schedule = HardforkSchedule.from_config(MAINNET)
     shown = {

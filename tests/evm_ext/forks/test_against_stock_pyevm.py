@@ -187,3 +187,57 @@ def test_empty_accounts_go_when_they_are_touched_and_that_of_ripemd_even_by_a_ca
         assert there == [[True, True, True], [True, True, True]]
     else:
         assert there == [[False, True, True], [False, False, True]]
+
+
+# sstore(1, sload(1) + 1), then a runtime that destroys itself, or stores calldata word 1 at slot calldata word 0
+PHOENIX = bytes.fromhex("600154600101600155 6e 3660065733ff5b60203560003555 00 600052 600f6011f3")
+# CREATE2 of the calldata with salt 1; its address into slot 0
+HATCHERY = bytes.fromhex("36600060003760013660006000f560005500")
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one block", "in a block each"])
+@pytest.mark.parametrize(
+    "fork",
+    [
+        Hardfork.CONSTANTINOPLE,
+        Hardfork.PETERSBURG,
+        Hardfork.BERLIN,
+        Hardfork.LONDON,
+        Hardfork.SHANGHAI,
+        Hardfork.CANCUN,
+    ],
+    ids=lambda fork: fork.name,
+)
+def test_a_contract_that_rises_again_has_nothing_of_its_former_storage(fork, together, forks_tools, open_chain):
+    tools = forks_tools
+    genesis = genesis_at(tools, fork, hatchery=GenesisAccount(nonce=1, code=HATCHERY))
+    ours = open_chain(genesis)
+    stock = tools.StockFork(genesis, (0, tools.STOCK_VMS[fork]))
+    bird = keccak256(b"\xff" + at("hatchery") + (1).to_bytes(32, "big") + keccak256(PHOENIX))[12:]
+
+    def word(*values: int) -> bytes:
+        return b"".join(value.to_bytes(32, "big") for value in values)
+
+    steps = [
+        (at("hatchery"), PHOENIX, 0),
+        (bird, word(7, 5), 0),
+        (bird, word(1, 9), 0),
+        (bird, b"", 3),
+        (at("hatchery"), PHOENIX, 0),
+        (bird, word(8, 6), 0),
+        (bird, b"", 0),
+        (bird, word(9, 9), 4),
+        (at("hatchery"), PHOENIX, 0),
+    ]
+    transactions = [
+        signed(tools, fork, 0, nonce, to, data=data, value=value) for nonce, (to, data, value) in enumerate(steps)
+    ]
+    for group in (transactions,) if together else [[item] for item in transactions]:
+        block = tools.extend(ours, tuple(group))
+        stock.import_block(block)
+        assert stock.head_hash == block.hash
+    state = ours.state(block.hash)
+    if fork < Hardfork.CANCUN:
+        assert [state.storage(bird, slot) for slot in (1, 7, 8, 9)] == [1, 0, 0, 0]
+    else:  # EIP-6780: it never went
+        assert [state.storage(bird, slot) for slot in (1, 7, 8, 9)] == [9, 5, 6, 9]

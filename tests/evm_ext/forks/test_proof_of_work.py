@@ -126,6 +126,16 @@ def test_uncles_that_nobody_may_name_are_refused(family, tools):
         chain.import_block(replace(with_uncles(tools, chain, siblings[6]), uncles=()))
 
 
+def test_without_a_merge_in_the_schedule_no_block_is_one_of_stake(tools, open_chain):
+    genesis = replace(
+        tools.ethereum_genesis(), hardforks=HardforkSchedule.always(Hardfork.LONDON), difficulty=1_000_000
+    )
+    chain, builder = open_chain(genesis), open_chain(genesis, "builder")
+    block = tools.extend(builder)
+    with pytest.raises(HeaderFieldMismatch, match="no merge is scheduled"):
+        chain.import_block(replace(block, header=replace(block.header, difficulty=0)))
+
+
 def test_the_merge_comes_with_the_terminal_total_difficulty_not_before_and_not_after(tools, open_chain):
     schedule = replace(HardforkSchedule.always(Hardfork.GRAY_GLACIER), terminal_total_difficulty=3_000_000)
     genesis = replace(tools.ethereum_genesis(), hardforks=schedule, difficulty=1_000_000)
