@@ -89,7 +89,7 @@ def main() -> int:
 def report(disagreement: compare.Disagreement, out: Path, name: str) -> None:
     """Make the case small and write it down."""
     print(f"case {name}, {disagreement.case.fork.name}, {disagreement.runner}: {disagreement.what[:1000]}", flush=True)
-    if disagreement.runner in ("plain", "generated", "auto", "revm"):
+    if disagreement.runner not in ("anvil", "eels"):
         small = shrink(disagreement.case, compare.fails_likewise(disagreement))
         again = [found for found in compare.disagreements(small) if found.runner == disagreement.runner]
         disagreement = again[0] if again else disagreement

@@ -33,13 +33,15 @@ def plain(case: Case) -> Outcome:
     return attempt(lambda: ours.run(case, "plain"))
 
 
-def disagreements(case: Case, expected: Outcome | None = None) -> Iterator[Disagreement]:
+def disagreements(
+    case: Case, expected: Outcome | None = None, tiers: tuple[str, ...] = ours.TIERS[1:]
+) -> Iterator[Disagreement]:
     """Of the tiers of our machine, and of revm where it knows the rules."""
     expected = plain(case) if expected is None else expected
     if expected.gas_used == CRASHED:
         yield Disagreement(case, "plain", expected.error)
         return
-    for tier in ("generated", "auto"):
+    for tier in tiers:
         found = difference(expected, attempt(lambda tier=tier: ours.run(case, tier)))  # type: ignore[misc]
         if found:
             yield Disagreement(case, tier, found)
@@ -69,4 +71,4 @@ def gas_limits(case: Case, used: int, at_most: int, choose: Callable[[int, int],
 def sweep(case: Case, expected: Outcome, at_most: int, choose: Callable[[int, int], int]) -> Iterator[Disagreement]:
     """The tiers at every gas limit (or many) at which the case runs out of gas somewhere."""
     for gas in gas_limits(case, min(case.gas, expected.gas_used), at_most, choose):
-        yield from disagreements(replace(case, gas=gas))
+        yield from disagreements(replace(case, gas=gas), tiers=("generated", "auto"))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 
 from openledger.evm_ext import errors
+from openledger.evm_ext.index_recorder import OperationRecorder, recording
 from openledger.evm_ext.state.account import EMPTY_CODE_HASH, Account
 from openledger.evm_ext.state.world import WorldState
+from openledger.evm_ext.tracing.hooks import Budget
+from openledger.evm_ext.tracing.machine import TraceSession, traced
+from openledger.evm_ext.tracing.struct_logger import StructLogger, StructLogOptions
 from openledger.evm_ext.trie import EMPTY_ROOT
-from openledger.evm_ext.vm.computation import with_tier
+from openledger.evm_ext.vm.computation import Computation, with_tier
 from openledger.evm_ext.vm.environment import BlockEnvironment
 from openledger.evm_ext.vm.executor import Executor
+from openledger.evm_ext.vm.generated import run as interpreter
 from openledger.evm_ext.vm.machines import machine
 from openledger.evm_ext.vm.rules import BlockRules
 from openledger.genesis.genesis import GenesisAccount
@@ -20,7 +26,11 @@ from openledger.genesis.hashing import keccak256
 
 from .case import CHAIN_ID, AccountAfter, Case, Outcome
 
-TIERS = ("plain", "generated", "auto")
+TIERS = ("plain", "generated", "auto", "clocked", "traced", "recorded")
+"""The interpreter's tiers, and: `clocked`, generated code under a deadline that never comes, which looks at the clock all the
+time; `traced`, each step told to a tracer; `recorded`, generated code that tells of messages, as blocks run for the index."""
+_GAS_BETWEEN_CLOCK_LOOKS = 250
+_TRACE_BYTES = 1 << 40
 _SOME_ROOT = keccak256(b"the root of an account with storage")
 
 
@@ -80,12 +90,22 @@ def run(case: Case, tier: str = "auto") -> Outcome:
         excess_blob_gas=block.excess_blob_gas,
         ancestor_hash=block.ancestor_hash,
     )
-    state = WorldState(_Accounts(case.accounts), environment, with_tier(machine(rules), tier))  # type: ignore[arg-type]
+    is_clocked = tier == "clocked"
+    machine_class = _machine_of(rules, tier)
+    state = WorldState(_Accounts(case.accounts), environment, machine_class)  # type: ignore[arg-type]
     executor = Executor(state, environment)
+    if tier == "recorded":
+        state.observer = OperationRecorder()
+    usual = interpreter.GAS_BETWEEN_CLOCK_LOOKS
     try:
+        if is_clocked:
+            state.deadline = time.monotonic() + 3_600
+            interpreter.GAS_BETWEEN_CLOCK_LOOKS = _GAS_BETWEEN_CLOCK_LOOKS
         outcome = executor.execute(case.transaction, block.gas_limit)
     except errors.InvalidTransaction as refusal:
         return Outcome(True, error=f"{type(refusal).__name__}: {refusal}")
+    finally:
+        interpreter.GAS_BETWEEN_CLOCK_LOOKS = usual
     return Outcome(
         refused=False,
         success=outcome.success,
@@ -95,6 +115,16 @@ def run(case: Case, tier: str = "auto") -> Outcome:
         accounts=_after(state, case),
         error=outcome.error or "",
     )
+
+
+def _machine_of(rules: BlockRules, tier: str) -> type[Computation]:
+    plain = machine(rules)
+    if tier == "traced":
+        options = StructLogOptions(enable_memory=True, enable_return_data=True, limit=50)
+        return traced(plain, TraceSession(StructLogger(Budget(_TRACE_BYTES), options)))
+    if tier == "recorded":
+        return recording(with_tier(plain, "generated"))
+    return with_tier(plain, "generated" if tier == "clocked" else tier)  # type: ignore[arg-type]
 
 
 def _after(state: WorldState, case: Case) -> dict[bytes, AccountAfter]:
