@@ -204,8 +204,9 @@ def can_run(case: Case) -> bool:
     if any(account.storage and not account.nonce for account in case.accounts.values()):
         return False
     sender = case.accounts.get(SENDER)
-    if sender is not None and sender.code and not sender.code.startswith(DELEGATION_PREFIX):
-        return False
+    if sender is not None and sender.code:
+        if case.fork < Hardfork.PRAGUE or not sender.code.startswith(DELEGATION_PREFIX):
+            return False
     authorities = {authorization.authority for authorization in case.authorizations} - {None}
     return case.type != 3 and authorities <= set(case.accounts)
 
