@@ -56,9 +56,10 @@ class Database:
     def close(self) -> None:
         self._db.close()
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes, *, verify: bool = True) -> bytes | None:
+        """A value. Without `verify` the disk is believed: for what its reader hashes anyway."""
         try:
-            value: bytes | None = self._db.get(key, verify_checksums=True)
+            value: bytes | None = self._db.get(key, verify_checksums=verify)
         except plyvel.Error as error:
             raise self._unreadable(error) from error
         return value
