@@ -54,3 +54,23 @@ def test_a_pruned_state_is_refused_in_geths_words(url, method, params):
     assert ask(url, method, *params, hex(BLOCKS - HISTORY.keep_blocks))[1] is None
     changes_only = ask(url, method, *params, hex(BLOCKS - HISTORY.keep_changes))[1]
     assert (changes_only is not None) is (method == "eth_getProof")
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "needs_tries"),
+    [
+        ("debug_traceBlockByNumber", ["{}"], False),
+        ("debug_executionWitness", ["{}"], True),
+    ],
+)
+def test_blocks_are_traced_as_far_as_changes_are_kept_and_witnessed_as_far_as_tries_are(
+    url, method, params, needs_tries
+):
+    def error(number):
+        return ask(url, method, *(item.format(hex(number)) for item in params))[1]
+
+    assert error(BLOCKS - HISTORY.keep_blocks + 1) is None
+    assert (error(BLOCKS - HISTORY.keep_changes + 1) is not None) is needs_tries
+    refused = error(BLOCKS - HISTORY.keep_changes - 1)
+    assert refused["code"] == -32000
+    assert refused["message"].startswith("missing trie node ")
