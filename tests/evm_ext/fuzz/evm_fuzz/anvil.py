@@ -203,10 +203,9 @@ def can_run(case: Case) -> bool:
     Storage alone is no obstacle to a creation, against EIP-7610; senders with code may send, against EIP-3607."""
     if any(account.storage and not account.nonce for account in case.accounts.values()):
         return False
-    sender = case.accounts.get(SENDER)
-    if sender is not None and sender.code:
-        if case.fork < Hardfork.PRAGUE or not sender.code.startswith(DELEGATION_PREFIX):
-            return False
+    code = case.accounts[SENDER].code if SENDER in case.accounts else b""
+    if code and (case.fork < Hardfork.PRAGUE or not code.startswith(DELEGATION_PREFIX)):
+        return False
     authorities = {authorization.authority for authorization in case.authorizations} - {None}
     return case.type != 3 and authorities <= set(case.accounts)
 
