@@ -27,7 +27,7 @@ def loaded(path):
     ("file", "kind", "least"),
     [
         ("chains_of_2016.json", "blockchain", 10),
-        ("chains_by_eels.json", "blockchain", 24),
+        ("chains_by_eels.json", "blockchain", 33),
         ("states_of_2016_by_eels.json", "state", 200),
         ("programs_by_eels.json", "state", 190),
     ],
