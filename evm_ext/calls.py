@@ -385,5 +385,4 @@ def _measured(request: CallRequest) -> Transaction:
 
 
 def _is_starved(computation: Any) -> bool:
-    error = computation._error
-    return isinstance(error, OutOfGas) or any(_is_starved(child) for child in computation.children)
+    return isinstance(computation._error, OutOfGas) or bool(computation.starved_below)

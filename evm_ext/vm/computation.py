@@ -8,7 +8,7 @@ computation can be stopped at a deadline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -55,6 +55,11 @@ class Computation(BaseComputation):  # type: ignore[misc]
     """Which interpreter runs: `auto` is the plain one, and generated code where it is hot; see `with_tier`."""
     is_traced: ClassVar[bool] = False
     """Whether somebody watches the frames: then no shortcut past `apply_message` or `_run` may be taken."""
+
+    _refund_below = 0
+    _deletions_below: Sequence[bytes] = ()
+    starved_below = False
+    """Whether some frame below ran out of gas: more gas may then lead elsewhere."""
 
     _lean_table: ClassVar[tuple[Opcode, ...]] = opcode_table(PragueComputation.opcodes)
     """What is made of `opcodes`."""
@@ -203,31 +208,37 @@ class Computation(BaseComputation):  # type: ignore[misc]
     def get_gas_refund(self) -> int:
         """Gas earned back by this frame and those below; a failed frame keeps what the message came with."""
         refund: int = self.msg.refund
-        if self._error is None:
-            refund += self._gas_meter.gas_refunded
-            for child in self.children:
-                refund += child.get_gas_refund()
-        return refund
+        return refund if self._error is not None else refund + self._gas_meter.gas_refunded + self._refund_below
 
     def get_accounts_for_deletion(self) -> list[bytes]:
         """Contracts that destroyed themselves in frames that lasted."""
-        if self._error is not None:
+        if self._error is not None or not (self.accounts_to_delete or self._deletions_below):
             return []
-        found = set(self.accounts_to_delete)
-        for child in self.children:
-            found.update(child.get_accounts_for_deletion())
-        return list(found)
+        return list({*self.accounts_to_delete, *self._deletions_below})
 
     def get_raw_log_entries(self) -> tuple[tuple[int, bytes, tuple[int, ...], bytes], ...]:
         """Logs of frames that lasted, each with its place in the transaction, in order."""
-        if self._error is not None:
-            return ()
-        if not self.children:
-            return tuple(self._log_entries)
-        entries = list(self._log_entries)
-        for child in self.children:
-            entries += child.get_raw_log_entries()
-        return tuple(sorted(entries))
+        return () if self._error is not None else tuple(self._log_entries)
+
+    def absorb(self, child: Computation) -> None:
+        """Take over what a finished child leaves; the child itself is not kept: a transaction can make a million."""
+        error = child._error
+        self.return_data = child.output
+        if error is None:
+            # The child ended after all that is logged here, and before all that will be.
+            if child._log_entries:
+                self._log_entries += child._log_entries
+            self._refund_below += child._gas_meter.gas_refunded + child._refund_below
+            if child.accounts_to_delete or child._deletions_below:
+                self._deletions_below = [*self._deletions_below, *child.accounts_to_delete, *child._deletions_below]
+        if child.starved_below or isinstance(error, OutOfGas):
+            self.starved_below = True
+
+    def add_child_computation(self, child_computation: Computation) -> None:
+        """As py-evm's opcodes ask for it."""
+        self.absorb(child_computation)
+        if child_computation.msg.is_create and child_computation._error is None:
+            self.return_data = b""
 
     # --- the interpreter --------------------------------------------------------------------------------
 

@@ -347,9 +347,8 @@ class Executor:
         return max(gas_used, floor_gas(transaction.data, rules))
 
     def _destroy(self, computation: Any) -> None:
-        if computation.accounts_to_delete or computation.children:
-            for address in computation.get_accounts_for_deletion():
-                self.state.delete_account(address)
+        for address in computation.get_accounts_for_deletion():
+            self.state.delete_account(address)
 
     @staticmethod
     def _outcome(

@@ -10,8 +10,8 @@ from eth.vm.code_stream import CodeStream
 from eth.vm.forks.prague.computation import PragueComputation
 from eth.vm.stack import Stack, to_int
 
-from openledger.evm_ext.vm.parts import GasMeter as _GasMeter
 from openledger.evm_ext.vm.lean.stack import stack_opcodes
+from openledger.evm_ext.vm.parts import GasMeter as _GasMeter
 
 OPCODES = stack_opcodes()
 CODE = bytes(range(1, 34))

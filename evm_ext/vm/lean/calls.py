@@ -195,8 +195,8 @@ def _run(
         computation,
     )
     error = child._error
-    output = computation.return_data = child.output
-    computation.children.append(child)
+    computation.absorb(child)
+    output = computation.return_data
     computation._stack.values.append(1 if error is None else 0)
     if output and output_size:
         written = min(output_size, len(output))
