@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from openledger.evm_ext import PoolLimits, TransactionPool, errors
+from openledger.evm_ext.pool.admission import validate_replacement
 from openledger.evm_ext.pool.limits import SLOT_BYTES
+from openledger.evm_ext.transactions import BLOB
 
 CHAIN_ID = 161299
 TO = b"\xbb" * 20
@@ -164,3 +166,28 @@ def test_the_price_bump_can_be_set(tools, open_pool):
         pool.add(tools.signed(0, CHAIN_ID, 0, TO, max_fee_per_gas=2 * 10**10, max_priority_fee_per_gas=149).raw)
     pool.add(tools.signed(0, CHAIN_ID, 0, TO, max_fee_per_gas=15 * 10**9, max_priority_fee_per_gas=150).raw)
     assert len(pool) == 1
+
+
+def blobs(tools, fee: int, tip: int, blob_fee: int):
+    return tools.signed(
+        0,
+        CHAIN_ID,
+        0,
+        TO,
+        type=BLOB,
+        max_fee_per_gas=fee,
+        max_priority_fee_per_gas=tip,
+        max_fee_per_blob_gas=blob_fee,
+        blob_versioned_hashes=(b"\x01" + bytes(31),),
+    )
+
+
+@pytest.mark.parametrize("bid", [(199, 20, 6), (200, 19, 6), (200, 20, 5)])
+def test_replacing_blobs_takes_double_of_all_three_fees(tools, bid):
+    old = blobs(tools, 100, 10, 3)
+    with pytest.raises(errors.ReplacementUnderpriced, match="100 %"):
+        validate_replacement(blobs(tools, *bid), old, PoolLimits())
+    validate_replacement(blobs(tools, 200, 20, 6), old, PoolLimits())
+    plain = tools.signed(0, CHAIN_ID, 0, TO, max_fee_per_gas=10**6, max_priority_fee_per_gas=10**5)
+    with pytest.raises(errors.ReplacementUnderpriced, match="do not replace each other"):
+        validate_replacement(plain, old, PoolLimits())
