@@ -10,7 +10,14 @@ import structlog
 
 from openledger.evm_ext.block import Block, Header
 from openledger.evm_ext.database import REPAIR_HINT
-from openledger.evm_ext.errors import DatabaseCorrupt, InconsistentHeads, StatePruned, UnknownBlock
+from openledger.evm_ext.errors import (
+    DatabaseCorrupt,
+    DiskFull,
+    InconsistentHeads,
+    StatePruned,
+    UnknownBlock,
+    WriteFailed,
+)
 from openledger.evm_ext.state.policy import StateHistory
 from openledger.evm_ext.state.pruning import Pruner
 from openledger.evm_ext.state.states import States
@@ -74,9 +81,21 @@ class Heads:
         changes = self._put(new, added, removed)
         if removed:
             _log.info("chain_reorganised", depth=len(removed), head="0x" + new["unsafe"].hash.hex())
-        if changes and self.pruner is not None:
-            self.pruner.step(new["finalized"].number, new["unsafe"].number)
+        if changes:
+            self._prune()
         return changes
+
+    def _prune(self) -> None:
+        """The heads have moved already: what goes wrong here must not look as if they had not."""
+        if self.pruner is None:
+            return
+        try:
+            self.pruner.step(self._heads["finalized"].number, self._heads["unsafe"].number)
+        except (DiskFull, WriteFailed) as error:
+            _log.warning("pruning_waits", reason=str(error))
+        except DatabaseCorrupt as error:
+            _log.error("pruning_stopped", reason=str(error), advice="stop the node, run openledger db check")
+            self.pruner = None
 
     def roll_back(self, target: Header) -> list[HeadChange]:
         """As `Chain.rollback` says; what changed, of all steps in order."""

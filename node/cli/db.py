@@ -159,6 +159,37 @@ def prune(
     print(f"whole states from block {done.first_whole} on, accounts and storage from block {done.first_readable} on")
 
 
+@app.command()
+def rollback(
+    to: Annotated[int, typer.Option("--to", min=0, help="Number of the block that becomes the unsafe head.")],
+    folder: Folder = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make an older block of the chain its head again; the safe and finalized heads go back with it.
+
+    The node derives the blocks above anew. Example: `openledger db rollback --to 1200`
+    """
+    from openledger.evm_ext.heads import Heads
+    from openledger.evm_ext.state.policy import ARCHIVE
+    from openledger.evm_ext.state.states import States
+    from openledger.evm_ext.stored_blocks import StoredBlocks
+
+    path = _folder(folder, data_dir)
+    with _errors_for_people():
+        store = _open(path)
+        try:
+            blocks = StoredBlocks(store)
+            heads = Heads(store, blocks, States(store, blocks.header), ARCHIVE)
+            before = heads["unsafe"]
+            target = store.canonical_hash(to)
+            if target is None:
+                raise UserError(f"there is no block {to}: the chain has 0 to {before.number}")
+            heads.roll_back(blocks.header(target))
+            print(f"the head was block {before.number} and is block {to} 0x{target.hex()}")
+        finally:
+            store.close()
+
+
 @app.command("export")
 def export_blocks(
     file: Annotated[Path, typer.Argument(help="File to write, as geth export does; .gz at the end compresses it.")],

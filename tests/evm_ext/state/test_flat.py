@@ -6,9 +6,13 @@ import threading
 
 import plyvel
 import pytest
+import rlp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openledger.evm_ext import Chain
 from openledger.evm_ext.integrity import check
+from openledger.evm_ext.state.account import Account, decode_account, encode_account
 from openledger.evm_ext.state.changes import StateDiff
 from openledger.evm_ext.state.difference import diff_of_tries, state_difference
 from openledger.evm_ext.trie import EMPTY_ROOT
@@ -24,6 +28,27 @@ def test_a_diff_goes_to_bytes_and_back():
     for wrong in (b"", diff.encode()[:-1], diff.encode() + b"\0", b"\xff" * 80):
         with pytest.raises(ValueError):
             StateDiff.decode(wrong)
+
+
+numbers = st.one_of(st.integers(0, 300), st.integers(0, 2**256 - 1))
+
+
+@given(numbers, numbers, st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_an_account_is_read_as_the_rlp_library_reads_it(nonce, balance, storage_root, code_hash):
+    raw = rlp.encode([nonce, balance, storage_root, code_hash])
+    assert encode_account(Account(nonce, balance, storage_root, code_hash)) == raw
+    assert decode_account(raw) == Account(nonce, balance, storage_root, code_hash)
+
+
+@given(st.integers(0, 2**70), numbers, st.integers(0, 200), st.integers(0, 255))
+def test_bytes_that_are_taken_for_an_account_are_its_only_encoding(nonce, balance, position, byte):
+    raw = bytearray(rlp.encode([nonce, balance, bytes(32), b"\x01" * 32]))
+    raw[position % len(raw)] = byte
+    try:
+        account = decode_account(bytes(raw))
+    except ValueError:
+        return
+    assert encode_account(account) == bytes(raw)
 
 
 def test_storage_that_is_destroyed_as_a_whole_leaves_the_flat_tables(states, tools, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from openledger.evm_ext import Chain, PayloadAttributes
+from openledger.evm_ext.heads import LABELS
 from openledger.evm_ext.signatures import address_of
 from openledger.evm_ext.transactions import DepositTransaction, transaction_from_deposit
 from openledger.genesis.genesis import Genesis
@@ -124,6 +125,24 @@ def test_pruning_says_what_it_freed(data_dir: Path) -> None:
     assert f"accounts and storage from block {BLOCKS - 2 - 20} on" in done.output
     assert run("check", "--deep", "--data-dir", data_dir).exit_code == 0
     assert isinstance(run("prune", "--keep-blocks", 1, "--data-dir", data_dir).exception, UserError)
+
+
+def test_a_chain_goes_back_and_forth(data_dir: Path, genesis: Genesis, tmp_path: Path) -> None:
+    run("export", tmp_path / "blocks.rlp", "--data-dir", data_dir)
+    done = run("rollback", "--to", 7, "--data-dir", data_dir)
+    assert f"the head was block {BLOCKS} and is block 7 0x" in done.output
+    chain = Chain.open(data_dir / "chain", genesis)
+    assert [chain.head(label).number for label in LABELS] == [7, 7, 7]
+    chain.close()
+    assert run("check", "--deep", "--data-dir", data_dir).exit_code == 0
+    again = run("import", tmp_path / "blocks.rlp", "--final", "--data-dir", data_dir)
+    assert f"the head is block {BLOCKS}" in again.output
+    beyond = run("rollback", "--to", BLOCKS + 1, "--data-dir", data_dir)
+    assert f"the chain has 0 to {BLOCKS}" in str(beyond.exception)
+    run("prune", "--keep-blocks", 16, "--keep-changes", 16, "--data-dir", data_dir)
+    too_far = run("rollback", "--to", 3, "--data-dir", data_dir)
+    assert isinstance(too_far.exception, UserError)
+    assert "was pruned" in str(too_far.exception)
 
 
 @pytest.mark.parametrize("name", ["blocks.rlp", "blocks.rlp.gz"])
