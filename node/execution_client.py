@@ -117,7 +117,7 @@ async def open_execution_client(config: ExecutionClientConfig) -> AsyncIterator[
 
         dispatcher = Dispatcher()
         ethereum.register(dispatcher)
-        if config.engine_port is None:
+        if config.data_dir is None or config.engine_port is None:
             dispatcher.register(Testing(chain, pool))
         rpc = await _listen(
             nursery,

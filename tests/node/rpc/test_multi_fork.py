@@ -328,6 +328,47 @@ def test_a_file_that_does_not_fit_is_named(recorded, tmp_path, load_module):
         pass
 
 
+@pytest.mark.parametrize("keeps_a_folder", [False, True])
+def test_a_consensus_client_leads_an_imported_chain_on(recorded, tmp_path, load_module, keeps_a_folder):
+    folder, blocks = recorded
+    tools = load_module("client_thread")
+    secret = tmp_path / "jwt.hex"
+    secret.write_text("0x" + "73" * 32 + "\n")
+    config = ExecutionClientConfig(
+        genesis=folder / "genesis.json",
+        import_rlp=(folder / "chain.rlp",),
+        data_dir=tmp_path / "data" if keeps_a_folder else None,
+        port=0,
+        engine_port=0,
+        jwt_secret=secret,
+    )
+    with tools.ClientThread(config) as client:
+        engine = tools.EngineCaller(client)
+        head = "0x" + blocks[-1].hash.hex()
+        state = {"headBlockHash": head, "safeBlockHash": head, "finalizedBlockHash": head}
+        valid = {"status": "VALID", "latestValidHash": head, "validationError": None}
+        assert engine("engine_forkchoiceUpdatedV3", state) == {"payloadStatus": valid, "payloadId": None}
+        wanted = {
+            "timestamp": hex((LAST + 1) * STEP_S),
+            "prevRandao": "0x" + "44" * 32,
+            "suggestedFeeRecipient": "0x" + "fe" * 20,
+            "withdrawals": [],
+            "parentBeaconBlockRoot": "0x" + "be" * 32,
+        }
+        started = engine("engine_forkchoiceUpdatedV3", state, wanted)
+        given = engine("engine_getPayloadV5", started["payloadId"])
+        payload, requests = given["executionPayload"], given["executionRequests"]
+        added = engine("engine_newPayloadV4", payload, [], wanted["parentBeaconBlockRoot"], requests)
+        assert added["status"] == "VALID"
+        moved = engine("engine_forkchoiceUpdatedV3", state | {"headBlockHash": payload["blockHash"]})
+        assert moved["payloadStatus"]["status"] == "VALID"
+        assert engine("eth_blockNumber") == hex(LAST + 1)
+        call = {"jsonrpc": "2.0", "id": 1, "method": "testing_buildBlockV1", "params": [payload["blockHash"], {}]}
+        answer = httpx.post(client.rpc.url, json=call, trust_env=False).json()
+        assert (answer["error"]["code"] == -32601) == keeps_a_folder, "networks' clients do not offer it"
+        engine.close()
+
+
 def test_what_came_before_a_bad_block_is_kept(recorded, tmp_path):
     from openledger.node.execution_client import read_genesis
 
