@@ -6,7 +6,8 @@ A file that cannot be read, a case that cannot, and a fault of this client are r
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ Kind = Literal["blockchain", "state"]
 
 _BYTES_PER_UNIT = 8 << 20
 """Larger files are shared between processes."""
+_UNITS_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -71,39 +73,43 @@ def plan(kind: Kind, paths: Sequence[Path], fork: str | None, jobs: int) -> tupl
 
 
 def run_units(units: Sequence[Unit], jobs: int) -> Iterator[tuple[Unit, list[CaseResult]]]:
-    """Run them, and give each with its results in order. `jobs` above 1 uses that many processes; one that dies (of
-    memory, most likely) fails the units that it and its fellows had not finished."""
+    """Run them, and give each with its results, mostly in order. `jobs` above 1 uses that many processes; if one dies
+    (of memory, most likely), the units under way are run again alone, and the one that dies again has failed."""
     if jobs <= 1:
         for unit in units:
             yield unit, run_unit(unit)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        waiting: list[tuple[Unit, Future[list[CaseResult]]]] = []
-        remaining = iter(units)
+    pending = deque(units)
+    while pending:
+        lost = yield from _run_in_pool(pending, jobs)
+        for unit in lost:
+            yield unit, _run_alone(unit)
+
+
+def _run_in_pool(pending: deque[Unit], jobs: int) -> Generator[tuple[Unit, list[CaseResult]], None, list[Unit]]:
+    """Take units from `pending` until there are none or a process dies; what was under way then is the answer."""
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        under_way: deque[tuple[Unit, Future[list[CaseResult]]]] = deque()
         try:
-            for unit in remaining:
-                waiting.append((unit, pool.submit(run_unit, unit)))
-                if len(waiting) >= 4 * jobs:
-                    yield _finished(*waiting.pop(0))
-            for unit, future in waiting:
-                yield _finished(unit, future)
-        except BrokenProcessPool as error:  # the pool takes no more work
-            for unit in (*(unit for unit, _ in waiting), *remaining):
-                yield unit, [_died(unit, error)]
+            while pending or under_way:
+                while pending and len(under_way) < _UNITS_AHEAD * jobs:
+                    under_way.append((pending[0], pool.submit(run_unit, pending[0])))
+                    pending.popleft()
+                yield under_way[0][0], under_way[0][1].result()
+                under_way.popleft()
+        except BrokenProcessPool:
+            return [unit for unit, _ in under_way]
         finally:
             pool.shutdown(cancel_futures=True)
+    return []
 
 
-def _finished(unit: Unit, future: Future[list[CaseResult]]) -> tuple[Unit, list[CaseResult]]:
-    try:
-        return unit, future.result()
-    except BrokenProcessPool as error:
-        return unit, [_died(unit, error)]
-
-
-def _died(unit: Unit, error: BaseException) -> CaseResult:
-    return CaseResult(str(unit.path), "", f"a process running tests died: {error}", str(unit.path))
+def _run_alone(unit: Unit) -> list[CaseResult]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(run_unit, unit).result()
+        except BrokenProcessPool as error:
+            return [CaseResult(str(unit.path), "", f"the process running this file died: {error}", str(unit.path))]
 
 
 def run_unit(unit: Unit) -> list[CaseResult]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -78,11 +79,25 @@ def test_a_case_of_another_kind_fails_in_a_file_asked_for_and_is_left_out_of_a_f
     assert run_unit(Unit(file, "state", None, False)) == []
 
 
-def test_several_processes_give_what_one_gives(tmp_path):
-    for name in "abcde":
-        (tmp_path / f"{name}.json").write_text(json.dumps({name: {"blocks": []}}))
+class DeadlyPath:
+    """Ends the process that is to read it."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+    def __str__(self):
+        return "deadly.json"
+
+
+def test_a_process_that_dies_takes_only_its_own_file_with_it(tmp_path):
+    file = tmp_path / "sound.json"
+    file.write_text(json.dumps({"sound": {"blocks": []}}))
     units, _ = plan("blockchain", [tmp_path], None, 2)
-    assert [results for _, results in run_units(units, 2)] == [results for _, results in run_units(units, 1)]
+    deadly = Unit(DeadlyPath(), "blockchain", None, True)
+    given = {str(unit.path): results for unit, results in run_units([deadly, *units], 2)}
+    assert given[str(file)] == run_unit(units[0])
+    (result,) = given["deadly.json"]
+    assert "died" in result.error
 
 
 @pytest.mark.parametrize(
