@@ -126,13 +126,13 @@ class Store:
         with self.database.batch() as batch:
             _put_index(batch, index_entries)
             self._put_block(batch, block, receipts, changes)
+            batch.put(b"d" + block.hash, changes.diff.encode())
 
     def _put_block(self, batch: Any, block: Block, receipts: tuple[Receipt, ...], changes: StateChanges) -> None:
         for key, node in changes.nodes.items():
             batch.put(b"n" + key, node)
         for code_hash, code in changes.codes.items():
             batch.put(b"c" + code_hash, code)
-        batch.put(b"d" + block.hash, changes.diff.encode())
         batch.put(b"b" + block.hash, block.encode_body())
         batch.put(b"r" + block.hash, encode_stored(receipts))
         batch.put(b"h" + block.hash, block.header.encode())
@@ -251,7 +251,7 @@ class Store:
         return self.database.get(b"mgenesis")
 
     def put_genesis(self, block: Block, changes: StateChanges) -> None:
-        """Block 0, its state and all heads on it, in one batch."""
+        """Block 0, its state and all heads on it, in one batch. Nobody goes back before it, so it has no diff."""
         with self.database.batch(sync=True) as batch:
             self._put_block(batch, block, (), changes)
             for key, value in changes.diff.flat():
