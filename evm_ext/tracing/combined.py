@@ -19,8 +19,9 @@ class MuxTracer(Tracer):
     def __init__(self, budget: Budget, tracers: dict[str, Tracer]) -> None:
         super().__init__(budget)
         self._tracers = tracers
-        self._stepping = [tracer for tracer in tracers.values() if tracer.wants_steps]
-        self.wants_steps = bool(self._stepping)
+        self._stepping = [tracer for tracer in tracers.values() if tracer.wants_steps or tracer.watched]
+        self.wants_steps = any(tracer.wants_steps for tracer in tracers.values())
+        self.watched = frozenset().union(*(tracer.watched for tracer in tracers.values()))
 
     def transaction_start(self, traced: TracedTransaction) -> None:
         for tracer in self._tracers.values():

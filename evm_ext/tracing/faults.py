@@ -57,9 +57,6 @@ def describe(error: VMError, opcode: int | None = None) -> str:
         return f"invalid opcode: {NAMES[opcode] if opcode is not None else 'unknown'}"
     if kind == "WriteProtection":
         return WRITE_PROTECTION if opcode == TSTORE else WRITE_PROTECTION_FOUND_EARLY
-    if kind in ("InsufficientStack", "FullStack"):
-        text = str(error)
-        return text if text.startswith("stack ") else "stack underflow"
     words = _WORDS.get(kind)
     if words is None:
         text = str(error)

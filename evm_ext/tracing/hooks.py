@@ -106,7 +106,9 @@ class Tracer:
     """Hears nothing; tracers override what they want. One object traces one transaction."""
 
     wants_steps = False
-    """Whether `step` and `step_end` are called; without them tracing costs little."""
+    """Whether `step` and `step_end` are called for every opcode, with costs; without that tracing costs little."""
+    watched: frozenset[int] = frozenset()
+    """Opcodes for which they are called all the same, without costs."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -127,7 +129,7 @@ class Tracer:
         """An opcode is about to run. `computation` is the machine: its stack, memory and state are as before."""
 
     def step_end(self, cost: int, error: str | None) -> None:
-        """The opcode of the last `step` at this depth ran. `error` is set if it could not start (stack, gas);
+        """The opcode of the last `step` at this depth ran; `cost` is 0 where only some are watched. `error` is set if it could not start (stack, gas);
         an error while it runs ends the message and is told by `exit`."""
 
     def log(self, address: bytes, topics: tuple[bytes, ...], data: bytes) -> None:

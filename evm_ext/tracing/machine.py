@@ -9,6 +9,7 @@ and came back.
 from __future__ import annotations
 
 import time
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from eth.exceptions import FullStack, Halt, InsufficientStack, VMError
@@ -20,7 +21,8 @@ from openledger.evm_ext.tracing.hooks import Frame, FrameEnd, Tracer
 from openledger.evm_ext.tracing.operands import Operands, operands_of
 from openledger.evm_ext.vm.computation import Computation
 
-_STEPS_BETWEEN_CLOCK_LOOKS = 512
+_STEPS_AT_ONCE = 512
+_LOOPS_BETWEEN_CLOCK_LOOKS = 32
 _CALL_DEPTH_LIMIT = 1024
 _MOST_OPERANDS = 7
 _TOLD = opcodes.CALLS | opcodes.CREATES | opcodes.LOGS | {opcodes.SELFDESTRUCT}
@@ -48,7 +50,10 @@ class TraceSession:
         """The refund counter with which the next message begins."""
         self.destroyed: set[bytes] = set()
         """Accounts whose SELFDESTRUCT has counted in it (before London)."""
-        self.steps = 0
+        self.is_watched = tuple(
+            opcode in _TOLD or opcode in opcodes.MEMORY_OPERANDS or opcode in tracer.watched for opcode in range(256)
+        )
+        self._loops = 0
 
     def enter(self, frame: Frame) -> None:
         self.entered = True
@@ -56,8 +61,8 @@ class TraceSession:
 
     def look_at_clock(self, deadline: float | None) -> None:
         """Raises `CallTimeout`."""
-        self.steps += 1
-        if self.steps % _STEPS_BETWEEN_CLOCK_LOOKS == 0 and deadline is not None and time.monotonic() > deadline:
+        self._loops += 1
+        if self._loops % _LOOPS_BETWEEN_CLOCK_LOOKS == 0 and deadline is not None and time.monotonic() > deadline:
             raise CallTimeout("execution timeout")
 
 
@@ -79,6 +84,7 @@ class _TracedMachine(_Machine):
     _child_entered = False
     _forwarded = 0
     _given_back = 0
+    _cost = 0
     # The refund counter: at the start of the message, and what its successful children and SELFDESTRUCT added.
     _refund_before = 0
     _refund_added = 0
@@ -164,65 +170,108 @@ class _TracedMachine(_Machine):
         super().return_gas(amount)
 
     def _run(self) -> None:
-        session = self.session
+        if self.session.tracer.wants_steps:
+            self._run_with_steps()
+        else:
+            self._run_with_messages()
+
+    def _run_with_steps(self) -> None:
+        session, state, code, meter = self.session, self.state, self.code, self._gas_meter
         tracer = session.tracer
-        wants_steps = tracer.wants_steps
-        state, code, meter = self.state, self.code, self._gas_meter
         raw = code._raw_code_bytes
         length = len(raw)
-        table = self._opcode_table
-        deadline = state.deadline
-        snapshot = 0
-        before: list[Any] = []
         while True:
-            session.look_at_clock(deadline)
+            session.look_at_clock(state.deadline)
             position = code.program_counter
             opcode = raw[position] if position < length else 0
             gas = meter.gas_remaining
             memory_size = len(self._memory)
-            self._opcode = opcode
-            self._given_back = self._forwarded = 0
-            told = opcode in _TOLD
-            if wants_steps:
-                tracer.step(self, position, opcode, gas, self.refund_counter)
-                snapshot = state.snapshot()
-                before = list(self._stack.values)
-            elif opcode in opcodes.MEMORY_OPERANDS:
-                before = self._stack.values[-_MOST_OPERANDS:]
-            halted = False
+            tracer.step(self, position, opcode, gas, self.refund_counter)
+            snapshot = state.snapshot()
+            before = list(self._stack.values)
             try:
-                self._check_stack(opcode)
-                if told:
-                    self._child_entered = False
-                    self._operands = operands_of(self, opcode)
-                code.program_counter = position + 1
-                table[opcode](self)
-            except Halt:
-                halted = True
+                halted = self._perform(opcode, position, gas, memory_size)
             except VMError as error:
-                words = self._fault(error, opcode, gas, before)
-                if wants_steps:
-                    cost = failed_cost(self, error, words, opcode, gas, before, memory_size, snapshot)
-                    tracer.step_end(cost, words if words.startswith(_ROW_ERRORS) else None)
-                session.fault = words
+                words = session.fault = self._fault(error, opcode, gas, before)
+                cost = failed_cost(self, error, words, opcode, gas, before, memory_size, snapshot)
+                tracer.step_end(cost, words if words.startswith(_ROW_ERRORS) else None)
                 raise
-            cost = gas - meter.gas_remaining + self._given_back - self._forwarded
-            if told:
-                cost = self._tell_effect(opcode, gas, cost, memory_size)
-            if wants_steps:
-                tracer.step_end(cost, None)
+            tracer.step_end(self._cost, None)
             if halted:
                 return
+
+    def _run_with_messages(self) -> None:
+        """As the plain tier runs, but for the opcodes that are told of or watched, and those that use memory: what
+        they were given says why they failed."""
+        session, code, meter = self.session, self.code, self._gas_meter
+        tracer, is_watched = session.tracer, session.is_watched
+        watched = tracer.watched
+        raw = code._raw_code_bytes
+        length = len(raw)
+        table = self._opcode_table
+        before: list[Any] = []
+        opcode = 0
+        try:
+            while True:
+                session.look_at_clock(self.state.deadline)
+                for _ in repeat(None, _STEPS_AT_ONCE):
+                    position = code.program_counter
+                    opcode = raw[position] if position < length else 0
+                    if is_watched[opcode]:
+                        before = self._stack.values[-_MOST_OPERANDS:]
+                        if opcode in watched:
+                            tracer.step(self, position, opcode, meter.gas_remaining, self.refund_counter)
+                        halted = self._perform(opcode, position, meter.gas_remaining, len(self._memory))
+                        if opcode in watched:
+                            tracer.step_end(0, None)
+                        if halted:
+                            return
+                    else:
+                        code.program_counter = position + 1
+                        table[opcode](self)
+        except Halt:
+            pass
+        except VMError as error:
+            operands = before if is_watched[opcode] else []
+            words = session.fault = self._fault(error, opcode, meter.gas_remaining, operands)
+            if opcode in watched:
+                tracer.step_end(0, words if words.startswith(_ROW_ERRORS) else None)
+            raise
+
+    def _perform(self, opcode: int, position: int, gas: int, memory_size: int) -> bool:
+        """Run one opcode and tell what it did; whether it ended the message. Its cost is `_cost` then."""
+        self._opcode = opcode
+        self._given_back = self._forwarded = 0
+        is_told = opcode in _TOLD
+        self._check_stack(opcode)
+        if is_told:
+            self._child_entered = False
+            self._operands = operands_of(self, opcode)
+        self.code.program_counter = position + 1
+        halted = False
+        try:
+            self._opcode_table[opcode](self)
+        except Halt:
+            halted = True
+        self._cost = gas - self._gas_meter.gas_remaining + self._given_back - self._forwarded
+        if is_told:
+            self._cost = self._tell_effect(opcode, gas, self._cost, memory_size)
+        return halted
 
     def _check_stack(self, opcode: int) -> None:
         """As geth does before it looks at gas; the machine's own functions look later, or in another order."""
         height = len(self._stack.values)
         if height < opcodes.TAKEN[opcode]:
-            raise InsufficientStack(f"stack underflow ({height} <=> {opcodes.TAKEN[opcode]})")
+            raise InsufficientStack(f"{opcodes.NAMES[opcode]} on a stack of {height}")
         if height > opcodes.HIGHEST[opcode]:
-            raise FullStack(f"stack limit reached {height} ({opcodes.HIGHEST[opcode]})")
+            raise FullStack(f"{opcodes.NAMES[opcode]} on a stack of {height}")
 
     def _fault(self, error: VMError, opcode: int, gas: int, before: list[Any]) -> str:
+        """geth's words. `before` are the operands of an opcode that uses memory."""
+        if isinstance(error, InsufficientStack):
+            return f"stack underflow ({len(self._stack.values)} <=> {opcodes.TAKEN[opcode]})"
+        if isinstance(error, FullStack):
+            return f"stack limit reached {len(self._stack.values)} ({opcodes.HIGHEST[opcode]})"
         words = faults.describe(error, opcode)
         if words == faults.OUT_OF_GAS:
             return faults.out_of_gas(opcode, gas, [word(value) for value in before])

@@ -54,7 +54,7 @@ class _Account:
 
 
 class PrestateTracer(Tracer):
-    wants_steps = True
+    watched = _READS | opcodes.CALLS | opcodes.CREATES | {opcodes.SLOAD, opcodes.SSTORE}
 
     def __init__(self, budget: Budget, options: PrestateOptions | None = None) -> None:
         super().__init__(budget)
