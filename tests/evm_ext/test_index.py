@@ -209,9 +209,14 @@ def test_a_block_from_before_that_becomes_canonical_is_indexed_then(tools, genes
 
 @pytest.mark.parametrize("tier", ["plain", "generated"])
 def test_both_tiers_of_the_interpreter_are_heard(tools, chain, tier):
-    transaction = tools.signed(0, chain.chain_id, 0, FORWARDER, value=5)
-    block = tools.extend(chain, (transaction,))
+    targets = ((FORWARDER, 5), (FACTORY, 0), (MORTAL, 0), (REVERTER, 0))
+    transactions = tuple(
+        tools.signed(0, chain.chain_id, nonce, to, value=value, gas=500_000)
+        for nonce, (to, value) in enumerate(targets)
+    )
+    block = tools.extend(chain, transactions)
     recorded = chain.index.operations(block.hash)
+    assert [len(operations) for operations in recorded] == [2, 2, 1, 0]
 
     def wrap(machine):
         return with_tier(recording(machine), tier)
@@ -220,9 +225,10 @@ def test_both_tiers_of_the_interpreter_are_heard(tools, chain, tier):
     processor = BlockProcessor(chain.rules, parent.reader, block.header, parent.ancestor_hash, wrap)
     processor.state.observer = recorder = OperationRecorder()
     processor.start()
-    recorder.forget()
-    processor.apply(transaction)
-    assert (recorder.take().operations,) == recorded
+    for transaction, operations in zip(transactions, recorded, strict=True):
+        recorder.forget()
+        processor.apply(transaction)
+        assert recorder.take().operations == operations
 
 
 def test_nothing_is_recorded_without_the_index(tools, open_chain, genesis):
