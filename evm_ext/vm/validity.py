@@ -6,7 +6,6 @@ Sources: Yellow Paper 6, EIP-2, 155, 1559, 2681, 3860, 4844, 7594, 7702, 7825. E
 from __future__ import annotations
 
 from openledger.evm_ext import errors
-from openledger.evm_ext.fees import GAS_PER_BLOB
 from openledger.evm_ext.signatures import SECP256K1_HALF_N
 from openledger.evm_ext.transactions import BLOB, LEGACY, MAX_UINT64, SET_CODE, Transaction
 from openledger.evm_ext.vm.intrinsic import validate_intrinsic_gas
@@ -44,9 +43,9 @@ def validate_form(transaction: Transaction, rules: BlockRules) -> int:
         _validate_blobs(transaction, rules)
     elif kind == SET_CODE:
         if transaction.to is None:
-            raise errors.InvalidSetCodeTransaction("a set-code transaction cannot create a contract")
+            raise errors.InvalidSetCodeTransaction("EIP-7702 transaction cannot be used to create contract")
         if not transaction.authorization_list:
-            raise errors.InvalidSetCodeTransaction("a set-code transaction needs an authorization")
+            raise errors.InvalidSetCodeTransaction("EIP-7702 transaction with empty auth list")
     needed = validate_intrinsic_gas(transaction, rules)
     if rules.requires_low_s and transaction.s > SECP256K1_HALF_N:
         raise errors.InvalidSignature(
@@ -69,15 +68,14 @@ def _validate_chain(transaction: Transaction, rules: BlockRules) -> None:
 
 def _validate_blobs(transaction: Transaction, rules: BlockRules) -> None:
     if transaction.to is None:
-        raise errors.InvalidBlobTransaction("a blob transaction cannot create a contract")
+        raise errors.InvalidBlobTransaction("blob transaction of type create")
     hashes = transaction.blob_versioned_hashes
     if not hashes:
-        raise errors.InvalidBlobTransaction("a blob transaction needs a blob hash")
+        raise errors.InvalidBlobTransaction("blob transaction missing blob hashes")
     if len(hashes) > rules.max_transaction_blobs:
         raise errors.InvalidBlobTransaction(
-            f"too many blobs: a transaction takes {rules.max_transaction_blobs} (of {GAS_PER_BLOB} gas), it has "
-            f"{len(hashes)}"
+            f"blob transaction has too many blobs: have {len(hashes)}, permitted {rules.max_transaction_blobs}"
         )
-    for blob_hash in hashes:
+    for index, blob_hash in enumerate(hashes):
         if blob_hash[:1] != BLOB_HASH_VERSION:
-            raise errors.InvalidBlobTransaction(f"blob hash 0x{blob_hash.hex()} has an unknown version")
+            raise errors.InvalidBlobTransaction(f"blob {index} has invalid hash version: 0x{blob_hash.hex()}")

@@ -99,7 +99,7 @@ def test_replacement_needs_ten_percent_on_both_fees(tools, chain, pool):
             errors.UnsupportedTransactionType,
             "transaction type not supported",
         ),
-        (0, {"type": 4}, errors.InvalidSetCodeTransaction, "a set-code transaction needs an authorization"),
+        (0, {"type": 4}, errors.InvalidSetCodeTransaction, "EIP-7702 transaction with empty auth list"),
     ],
 )
 def test_bad_transactions_get_the_error_that_says_why(tools, pool, key, fields, error, text):

@@ -190,8 +190,8 @@ AUTHORIZATION = sign_authorization(BOB.private_key, chain_id=DEVNET.l2_chain_id,
             signed(type=3, blob_versioned_hashes=(b"\x01" + bytes(31),), max_fee_per_blob_gas=1).raw,
             "transaction type not supported: 0x03",
         ),
-        (signed(type=4).raw, "a set-code transaction needs an authorization"),
-        (signed(type=4, to=None, gas=10**6, authorization_list=(AUTHORIZATION,)).raw, "a set-code transaction cannot"),
+        (signed(type=4).raw, "EIP-7702 transaction with empty auth list"),
+        (signed(type=4, to=None, gas=10**6, authorization_list=(AUTHORIZATION,)).raw, "EIP-7702 transaction cannot"),
         (
             signed(type=4, gas=10**6, authorization_list=(Authorization(2**70, BOB.address, 0, 0, 1, 1),)).raw,
             None,  # a chain id that nobody has: the authorization is passed over
