@@ -37,7 +37,7 @@ from openledger.evm_ext.processing import BlockProcessor, ExecutedBlock, Machine
 from openledger.evm_ext.proof_of_work import DAO_EXTRA_DATA, DAO_EXTRA_DATA_BLOCKS, difficulty_after, validate_uncles
 from openledger.evm_ext.receipts import BLOOM_BYTES, receipts_root, union_bloom
 from openledger.evm_ext.state.reader import StateReader
-from openledger.evm_ext.transactions import Transaction, decode_transaction
+from openledger.evm_ext.transactions import Transaction, decode_transaction, recover_senders
 from openledger.evm_ext.trie import EMPTY_ROOT
 from openledger.evm_ext.vm.intrinsic import GAS_TRANSACTION
 from openledger.evm_ext.vm.rules import BlockRules, Rules
@@ -227,6 +227,7 @@ def execute_block(
     """Execute a foreign block and compare every header field. Raises the `InvalidBlock` that says which
     rule it breaks; for a header field `HeaderFieldMismatch` with both values."""
     validate_block(rules, parent, block)
+    recover_senders(block.transactions)
     processor = BlockProcessor(rules, parent.reader, block.header, parent.ancestor_hash, machine_wrapper)
     processor.start()
     for index, transaction in enumerate(block.transactions):

@@ -119,7 +119,6 @@ class Memory:
         self._bytes[destination : destination + length] = self._bytes[source : source + length]
 
 
-@lru_cache(maxsize=512)
 def push_data(code: bytes) -> bytes:
     """1 at every position that is data of a PUSH, 0 elsewhere."""
     marks = bytearray(len(code) + 32)
@@ -132,6 +131,17 @@ def push_data(code: bytes) -> bytes:
             position += size
         position += 1
     return bytes(marks[:length])
+
+
+_AS_DIGITS = bytes.maketrans(b"\x00\x01", b"01")
+
+
+@lru_cache(maxsize=4_096)
+def _push_data_bits(code: bytes) -> bytes:
+    """`push_data` with a bit for each position. With the codes that are its keys, 108 MiB are kept at most."""
+    digits = push_data(code).translate(_AS_DIGITS)
+    digits += b"0" * (-len(digits) % 8)
+    return int(digits, 2).to_bytes(len(digits) // 8, "big")
 
 
 class Code:
@@ -169,5 +179,5 @@ class Code:
         if position >= len(self._raw_code_bytes):
             return False
         if self._analysis is None:
-            self._analysis = push_data(self._raw_code_bytes)
-        return not self._analysis[position]
+            self._analysis = _push_data_bits(self._raw_code_bytes)
+        return not self._analysis[position >> 3] >> (7 - (position & 7)) & 1

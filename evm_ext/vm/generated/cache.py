@@ -122,22 +122,36 @@ class HotCode:
 
 
 class HotCodes:
-    """The codes of one machine, those used last."""
+    """The codes of one machine, those used last. Any thread may ask."""
 
     def __init__(self, machine: Any) -> None:
         self._machine = machine
         self._codes: OrderedDict[bytes, HotCode] = OrderedDict()
         self._lock = threading.Lock()
+        self._asked = 0
 
     def of(self, code: bytes) -> HotCode:
         found = self._codes.get(code)
-        if found is not None:
-            return found
+        if found is None:
+            found = self._add(code)
+        self._asked += 1
+        if not self._asked & 63:
+            self._tidy(code)
+        return found
+
+    def _tidy(self, used: bytes) -> None:
+        """Done now and then: neither the order nor the bound need be exact."""
+        with self._lock:
+            if used in self._codes:
+                self._codes.move_to_end(used)
+            kept = sum(hot.compiled for hot in self._codes.values())
+            while kept > MAX_KEPT_OPCODES:
+                kept -= self._codes.popitem(last=False)[1].compiled
+
+    def _add(self, code: bytes) -> HotCode:
         with self._lock:
             found = self._codes[code] = HotCode(code, self._machine)
-            while len(self._codes) > CODES or (
-                len(self._codes) > 1 and sum(kept.compiled for kept in self._codes.values()) > MAX_KEPT_OPCODES
-            ):
+            if len(self._codes) > CODES:
                 self._codes.popitem(last=False)
         return found
 
