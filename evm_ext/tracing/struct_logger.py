@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openledger.evm_ext.tracing import faults, opcodes
+from openledger.evm_ext.tracing.costs import word
 from openledger.evm_ext.tracing.hooks import Budget, FrameEnd, Json, TracedTransaction, Tracer, TransactionEnd
 from openledger.evm_ext.tracing.operands import peek
 
@@ -25,6 +26,14 @@ class StructLogOptions:
     limit: int = 0
 
 
+class _HexDigits(dict[int, str]):
+    """Words in hexadecimal, each made once: rows share most of what is on their stacks."""
+
+    def __missing__(self, value: int) -> str:
+        digits = self[value] = hex(value)
+        return digits
+
+
 class StructLogger(Tracer):
     wants_steps = True
 
@@ -35,6 +44,7 @@ class StructLogger(Tracer):
         self._open: list[Json | None] = []
         """The rows whose opcodes run, one per depth; None for one past the limit."""
         self._storage: dict[bytes, dict[int, int]] = {}
+        self._hex = _HexDigits()
         self._output = b""
         self._error: str | None = None
         self._gas_used = 0
@@ -56,10 +66,7 @@ class StructLogger(Tracer):
         }
         size = _ROW_BYTES
         if not options.disable_stack:
-            row["stack"] = stack = [
-                hex(value) if isinstance(value, int) else hex(int.from_bytes(value, "big"))
-                for value in computation._stack.values
-            ]
+            row["stack"] = stack = [self._hex[word(value)] for value in computation._stack.values]
             size += sum(map(len, stack)) + 3 * len(stack)
         if options.enable_return_data and computation.return_data:
             row["returnData"] = "0x" + bytes(computation.return_data).hex()
