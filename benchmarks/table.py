@@ -28,15 +28,35 @@ def evm_rows() -> list[Row]:
     found = read("evm")
     if found is None:
         return []
-    return [
-        (
-            f"blocks of 400, {what}",
-            f"{row['ours_tx_per_cpu_s']:,} transactions per CPU-second",
-            f"stock py-evm {row['stock_py_evm_tx_per_cpu_s']:,}",
-            f"{row['ratio']:.1f}×",
+    rows: list[Row] = []
+    for what, row in found["results"].items():
+        beside = f"stock py-evm {row['stock_py_evm']:,.1f}" + (f", anvil {row['anvil']:,.1f}" if row["anvil"] else "")
+        if row["unit"] == "transactions/s":
+            ours = f"{row['ours']:,.0f} transactions per CPU-second"
+            rows.append((f"blocks of 400: {what}", ours, beside, f"{row['ratio']:.1f}×"))
+        elif what.endswith("import"):
+            ours = f"{row['ours']:,.0f} Mgas per CPU-second"
+            rows.append((what.removesuffix(" import"), ours, beside, f"{row['ratio']:.0f}×"))
+    for size, row in found["microseconds_per_transfer_by_block_size"].items():
+        ours, stock = row["ours_import_us"], row["stock_import_us"]
+        rows.append(
+            (
+                f"a transfer imported in a block of {int(size):,}",
+                f"{ours:,.0f} µs of CPU",
+                f"stock py-evm {stock:,.0f} µs",
+                f"{stock / ours:.1f}×",
+            )
         )
-        for what, row in found["results"].items()
-    ]
+    for accounts, row in found["microseconds_per_transfer_by_accounts"].items():
+        rows.append(
+            (
+                f"a transfer imported into a state of {int(accounts):,} accounts",
+                f"{row['ours_import_us']:,.0f} µs",
+                "",
+                "",
+            )
+        )
+    return rows
 
 
 def inference_rows() -> list[Row]:
