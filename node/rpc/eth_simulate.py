@@ -81,7 +81,7 @@ class EthSimulate:
         """Blocks as they would be after `block`, with the result of each call."""
         limits = self._backend.limits
         try:
-            blocks = list_of(self._block, MOST_BLOCKS + 1)(request.get("blockStateCalls"))
+            blocks = list_of(self._block, MOST_BLOCKS + 1)(request.get("blockStateCalls") or [])
             validation, transfers, full = (
                 decode_boolean(request.get(name) or False)
                 for name in ("validation", "traceTransfers", "returnFullTransactions")

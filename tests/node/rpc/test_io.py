@@ -17,6 +17,8 @@ CHAIN_ID = 3_503_995_874_084_926
 EMITTER = bytes.fromhex("7dcd17433742f4c0ca53122ab541d0ba67fc27df")
 EMITTER_CODE = bytes.fromhex("3680600080376000206000548082558060010160005560005263656d697460206000a2")
 RICH = bytes.fromhex("0c2c51a0990aee1d73c1228de158688341557508")
+SIGNER = bytes.fromhex("1f4924b14f34e24159387c0a4cdbaa32f3ddb0cf")
+"""Whose authorization some cases carry."""
 
 
 def round_trips(path: Path):
@@ -44,6 +46,7 @@ def prague(tmp_path_factory, load_module):
         | {
             EMITTER: GenesisAccount(code=EMITTER_CODE, storage={0: 0x38}),
             RICH: GenesisAccount(balance=10**24),
+            SIGNER: GenesisAccount(balance=10**18),
             bytes(20): GenesisAccount(balance=1),
         },
     )
