@@ -39,9 +39,21 @@ def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+def _openssl_has_ripemd160() -> bool:
+    try:
+        hashlib.new("ripemd160", usedforsecurity=False)
+    except ValueError:  # OpenSSL 3 without its legacy provider
+        return False
+    return True
+
+
+_IN_OPENSSL = _openssl_has_ripemd160()
+
+
 def ripemd160(data: bytes) -> bytes:
     """RIPEMD-160 of the input, in 32 bytes."""
-    return RIPEMD160.new(data).digest().rjust(32, b"\0")
+    digest = hashlib.new("ripemd160", data, usedforsecurity=False) if _IN_OPENSSL else RIPEMD160.new(data)
+    return digest.digest().rjust(32, b"\0")
 
 
 def identity(data: bytes) -> bytes:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from openledger.evm_ext import CallRequest
+from openledger.evm_ext.precompiles import basic
 from openledger.evm_ext.precompiles.blake2 import _compress, _portable_compress
 from openledger.evm_ext.precompiles.ethereum import precompiles_at
 from openledger.evm_ext.precompiles.modexp import gas_eip198, gas_eip2565, gas_eip7883
@@ -172,3 +173,11 @@ def test_blake2_without_its_native_build_gives_the_same() -> None:
         for final in (False, True):
             arguments = (rounds, words[:8], words[8:24], words[24:], final)
             assert _portable_compress(*arguments) == bytes(_compress(*arguments))
+
+
+def test_ripemd160_is_the_same_where_openssl_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [b"", b"abc", bytes(1_000)]
+    found = [basic.ripemd160(each) for each in data]
+    assert found[1].hex() == "00" * 12 + "8eb208f7e05d987a9b044a8e98c6b087f15a0bfc"  # the authors' vector
+    monkeypatch.setattr(basic, "_IN_OPENSSL", False)
+    assert [basic.ripemd160(each) for each in data] == found
