@@ -30,6 +30,7 @@ def loaded(path):
         ("chains_by_eels.json", "blockchain", 33),
         ("states_of_2016_by_eels.json", "state", 200),
         ("programs_by_eels.json", "state", 190),
+        ("precompiles_by_eels.json", "state", 250),
     ],
 )
 def test_every_case_passes(file, kind, least):
