@@ -34,6 +34,7 @@ from openledger.node.rpc.dispatcher import Dispatcher
 from openledger.node.rpc.engine import EngineApi
 from openledger.node.rpc.ethereum import EthereumRpc
 from openledger.node.rpc.jwt import InvalidJwtSecret, JwtSecret, bearer_check
+from openledger.node.rpc.parameters import QUANTITY
 from openledger.node.rpc.server import serve_rpc
 from openledger.node.rpc.testing import Testing
 
@@ -119,27 +120,22 @@ async def open_execution_client(config: ExecutionClientConfig) -> AsyncIterator[
         ethereum.register(dispatcher)
         if config.data_dir is None or config.engine_port is None:
             dispatcher.register(Testing(chain, pool))
-        rpc = await _listen(
-            nursery,
-            dispatcher,
-            config.host,
-            config.port,
-            AccessPolicy(origins=config.cors_origins),
-            HttpLimits(connections=RPC_CONNECTIONS),
-        )
         engine: BoundServer | None = None
         secret: JwtSecret | None = None
         if config.engine_port is not None:
             secret = _secret(config.jwt_secret or folder / "jwt.hex")
             engine_api = EngineApi(chain, pool)
             stack.callback(engine_api.close)
-            dispatcher = Dispatcher()
-            ethereum.register(dispatcher)
-            dispatcher.register(engine_api)
+            dispatcher.add("miner_setMaxDASize", engine_api.set_data_limits, QUANTITY, QUANTITY, trusted=True)
+            led = Dispatcher()
+            ethereum.register(led)
+            led.register(engine_api)
+            led.add("miner_setMaxDASize", engine_api.set_data_limits, QUANTITY, QUANTITY)
             policy = AccessPolicy(hosts=("*",), authorize=bearer_check(secret))
-            engine = await _listen(
-                nursery, dispatcher, config.host, config.engine_port, policy, HttpLimits(body=ENGINE_BODY_BYTES)
-            )
+            limits = HttpLimits(body=ENGINE_BODY_BYTES)
+            engine = await _listen(nursery, led, config.host, config.engine_port, policy, limits)
+        policy, limits = AccessPolicy(origins=config.cors_origins), HttpLimits(connections=RPC_CONNECTIONS)
+        rpc = await _listen(nursery, dispatcher, config.host, config.port, policy, limits)
         yield ExecutionClient(chain, pool, rpc, engine, secret)
 
 

@@ -20,7 +20,7 @@ from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.requests import requests_hash
 from openledger.evm_ext.transactions import BLOB
 from openledger.genesis.hardforks import Hardfork
-from openledger.node.rpc.engine_builder import Draft, PayloadBuilder
+from openledger.node.rpc.engine_builder import DataLimits, Draft, PayloadBuilder
 from openledger.node.rpc.engine_formats import (
     AttributesCall,
     ForkchoiceState,
@@ -110,6 +110,12 @@ class EngineApi:
 
     def close(self) -> None:
         self._builder.close()
+
+    def set_data_limits(self, transaction: int, block: int) -> bool:
+        """miner_setMaxDASize: how an op-batcher that lags behind slows a sequencer. Estimated bytes that a pooled
+        transaction, and all of a block, may add to the rollup's data; 0 is no limit."""
+        self._builder.data_limits = DataLimits(transaction or None, block or None)
+        return True
 
     # --- new payloads ---------------------------------------------------------------------------------
 

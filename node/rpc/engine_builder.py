@@ -18,6 +18,7 @@ import structlog
 from openledger.evm_ext.block import Block
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.errors import ExecutionError
+from openledger.evm_ext.fees import estimated_size_scaled
 from openledger.evm_ext.payload import PayloadAttributes
 from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.processing import ExecutedBlock
@@ -81,10 +82,20 @@ def payload_id(parent_hash: bytes, attributes: PayloadAttributes, version: int) 
     return bytes((version,)) + digest.digest()[:7]
 
 
+@dataclass(frozen=True)
+class DataLimits:
+    """The most bytes, as the Fjord L1 fee estimates them, that pooled transactions may add to the rollup's data: one
+    of them, and all of a block; None is no limit."""
+
+    transaction: int | None = None
+    block: int | None = None
+
+
 class PayloadBuilder:
-    """All payloads of one engine. Safe from any thread."""
+    """All payloads of one engine. Safe from any thread. `data_limits` hold for payloads that are begun later."""
 
     def __init__(self, chain: Chain, pool: TransactionPool) -> None:
+        self.data_limits = DataLimits()
         self._chain = chain
         self._pool = pool
         self._jobs: OrderedDict[bytes, _Job] = OrderedDict()
@@ -100,7 +111,7 @@ class PayloadBuilder:
             if identifier in self._jobs:
                 return identifier
         draft = Draft(*self._chain.draft(parent_hash, replace(attributes, no_tx_pool=True)))
-        job = _Job(self._chain, self._pool, parent_hash, attributes, draft)
+        job = _Job(self._chain, self._pool, parent_hash, attributes, draft, self.data_limits)
         with self._lock:
             for other in self._jobs.values():
                 other.stop()
@@ -154,6 +165,7 @@ class _Job:
         parent_hash: bytes,
         attributes: PayloadAttributes,
         first: Draft,
+        data_limits: DataLimits,
     ) -> None:
         self.best = first
         self.pool_changed = threading.Event()
@@ -161,6 +173,7 @@ class _Job:
         self._pool = pool
         self._parent_hash = parent_hash
         self._attributes = attributes
+        self._data_limits = data_limits
         self._improved = False
         self._stopped = threading.Event()
         self._deadline = float("inf")
@@ -205,7 +218,16 @@ class _Job:
                 return
 
     def _candidates(self) -> Iterator[Transaction]:
+        limits = self._data_limits
+        block_bytes = 0
         for transaction in self._pool.pending():
             if time.monotonic() > self._deadline:
                 return
+            if limits != DataLimits():
+                size = estimated_size_scaled(transaction.flz_size) // 10**6
+                if limits.transaction is not None and size > limits.transaction:
+                    continue
+                if limits.block is not None and block_bytes + size > limits.block:
+                    continue
+                block_bytes += size
             yield transaction

@@ -175,6 +175,23 @@ def test_a_sequencer_takes_users_transactions_until_the_payload_is_asked_for(eng
     assert engine("txpool_status") == {"pending": "0x0", "queued": "0x0"}
 
 
+def test_a_batcher_that_lags_behind_makes_payloads_smaller(engine):
+    """Small transactions count as 100 bytes, as their L1 fee does."""
+    genesis = latest(engine)
+    large = {"data": bytes(range(256)) * 8, "gas": 200_000}
+    for nonce in range(3):
+        engine("eth_sendRawTransaction", signed(nonce))
+    engine("eth_sendRawTransaction", signed(3, **large))
+    for transaction, block, expected in (("0x0", "0xc8", 2), ("0x64", "0x0", 3), ("0x0", "0x0", 4)):
+        assert engine("miner_setMaxDASize", transaction, block) is True
+        later = attributes(genesis, no_pool=False, timestamp=hex(int(genesis["timestamp"], 16) + expected))
+        started = engine("engine_forkchoiceUpdatedV3", forkchoice(genesis["hash"]), later)
+        time.sleep(1.0)
+        payload = engine("engine_getPayloadV4", started["payloadId"])["executionPayload"]
+        assert len(payload["transactions"]) == 1 + expected
+    assert "miner_setMaxDASize" not in engine("engine_exchangeCapabilities", [])
+
+
 def test_a_verifier_imports_what_another_node_built(engine, tmp_path, tools, start):
     """Unsafe blocks come by gossip, and not always in order."""
     first = build(engine, latest(engine))
