@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from openledger.evm_ext.pool.limits import PoolLimits
 from openledger.evm_ext.pool.ordering import best_first
 from openledger.evm_ext.pool.sidecars import Sidecars
 from openledger.evm_ext.state.view import StateView
-from openledger.evm_ext.transactions import BLOB, Transaction
+from openledger.evm_ext.transactions import BLOB, Transaction, recover_senders
 from openledger.evm_ext.vm.executor import read_l1_fee_parameters
 from openledger.genesis.hardforks import Hardfork
 
@@ -42,7 +41,6 @@ _log = structlog.get_logger(__name__)
 
 _SENDERS_RECHECKED_PER_HEAD = 256
 _EXPIRY_INTERVAL_S = 60.0
-_RECOVERY_THREADS = 4
 
 PoolContent = dict[bytes, dict[int, Transaction]]
 
@@ -362,7 +360,7 @@ class TransactionPool:
             self._eviction.expire(now)
 
     def _put_back(self, transactions: list[Transaction]) -> None:
-        _recover_senders(transactions)
+        recover_senders(transactions)
         for item in transactions:
             try:
                 self._validate_alone(item)
@@ -398,7 +396,7 @@ class TransactionPool:
                 found.append(decode_network(raw))
             except errors.InvalidTransaction as error:
                 _log.warning("journalled_transaction_unreadable", reason=str(error))
-        _recover_senders([item for item, _ in found])
+        recover_senders([item for item, _ in found])
         for item, sidecar in found:
             try:
                 self._restore(item, sidecar)
@@ -440,18 +438,3 @@ class TransactionPool:
 def _put(content: PoolContent, sender: bytes, transactions: list[Transaction]) -> None:
     if transactions:
         content[sender] = {item.nonce: item for item in transactions}
-
-
-def _recover_senders(transactions: list[Transaction]) -> None:
-    """Side by side, since recovery releases the GIL. A signature that is none is found again by who asks."""
-    if len(transactions) < 2 * _RECOVERY_THREADS:
-        return
-    with ThreadPoolExecutor(_RECOVERY_THREADS, thread_name_prefix="recovery") as threads:
-        list(threads.map(_sender_or_none, transactions))
-
-
-def _sender_or_none(transaction: Transaction) -> bytes | None:
-    try:
-        return transaction.sender
-    except errors.InvalidTransaction:
-        return None
