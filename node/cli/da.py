@@ -1,9 +1,10 @@
-"""`openledger da`: look into EigenDA certificates and check them without trusting whoever gave them. Needs no node."""
+"""`openledger da`: run a DA server; look into EigenDA certificates and check them without trusting whoever gave them."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,17 +13,90 @@ import typer
 from rich.console import Console
 
 from openledger.node.cli.input_file import read_bytes_or_hex
+from openledger.node.cli.options import LogFormat, LogLevel
 from openledger.node.cli.verify import print_finding
-from openledger.node.errors import UserError
+from openledger.node.errors import StartupError, UserError
 
 if TYPE_CHECKING:
     from openledger.rollup.da.readable import FoundCertificate
     from openledger.rollup.da.srs import Srs
     from openledger.rollup.da.verification import Check
 
-app = typer.Typer(help="The data availability layer: EigenDA certificates.", no_args_is_help=True)
+app = typer.Typer()
 cert = typer.Typer(help="EigenDA certificates: what they hold, and whether it is true.", no_args_is_help=True)
 app.add_typer(cert, name="cert")
+
+
+class Storage(StrEnum):
+    """Where a DA server keeps blobs."""
+
+    DISK = "disk"
+    MEMORY = "memory"
+    S3 = "s3"
+
+
+@app.callback(invoke_without_command=True)
+def da(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the REST API.")] = 3100,
+    metrics_port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port of Prometheus metrics.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Folder of the blobs.")] = Path("~/.openledger/da"),
+    storage: Annotated[Storage, typer.Option(help="Where blobs are kept.")] = Storage.DISK,
+    s3_bucket: Annotated[str, typer.Option(help="Bucket, for --storage s3; credentials as boto3 finds them.")] = "",
+    s3_endpoint: Annotated[str, typer.Option(help="Endpoint of an S3-compatible service; left out: AWS.")] = "",
+    s3_prefix: Annotated[str, typer.Option(help="What every object's name begins with.")] = "",
+    operators: Annotated[int, typer.Option(min=1, help="Simulated operators that keep chunks and sign.")] = 4,
+    chunks: Annotated[int, typer.Option(help="Chunks of a blob, a power of two; mainnet has 8192.")] = 64,
+    srs_folder: Annotated[
+        Path | None, typer.Option(help="EigenDA's SRS files; left out: the development SRS, whose secret is public.")
+    ] = None,
+    api: Annotated[
+        list[str] | None,
+        typer.Option(help="API to enable: op-generic, op-keccak, standard, admin; several may be given."),
+    ] = None,
+    expiration: Annotated[str, typer.Option(help="How long blobs are kept, such as 25m; 0s is for good.")] = "0s",
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Serve EigenDA's proxy REST API, with operators that keep chunks and certificates that verify.
+
+    Example: `openledger da --port 3100 --storage disk --data-dir ./da`
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from openledger.node.da_service import run_da_server
+    from openledger.node.logging import configure_logging
+    from openledger.rollup.da.chunks import ChunkParameters
+    from openledger.rollup.da.memstore_config import InvalidConfig, MemstoreConfig, parse_duration
+    from openledger.rollup.da.operator_network import NetworkParameters
+    from openledger.rollup.da.server import DAServerSettings
+    from openledger.rollup.da.stores import S3Settings
+
+    configure_logging(log_level or "info", "json" if log_format == "json" else "console")
+    try:
+        # Of mainnet's 8192 chunks 3537 are reserved for rounding; a smaller number keeps about that share.
+        network = NetworkParameters(operators, ChunkParameters(chunks, 8, max(operators, chunks * 3537 // 8192)))
+        memstore = MemstoreConfig(blob_expiration_ns=parse_duration(expiration))
+    except (ValueError, InvalidConfig) as error:
+        raise StartupError(str(error)) from error
+    settings = DAServerSettings(
+        folder=data_dir.expanduser(),
+        development=srs_folder is None,
+        srs_folder=srs_folder,
+        storage=storage.value,
+        s3=S3Settings(s3_bucket, s3_prefix, s3_endpoint) if s3_bucket else None,
+        network=network,
+        memstore=memstore,
+        apis_enabled=frozenset(api or ("op-generic", "op-keccak", "standard")),
+    )
+    if srs_folder is None:
+        Console(stderr=True).print(
+            "[yellow]development SRS: its secret is public, so commitments prove nothing[/yellow]; "
+            "give --srs-folder for a chain that is worth something"
+        )
+    trio.run(run_da_server, settings, host, port, metrics_port)
+
 
 CertificateFile = Annotated[
     Path,

@@ -1,6 +1,7 @@
 """A DA server that speaks the EigenDA proxy's REST API in its memstore form, without a transport.
 
-Certificates it gives out are those of a one-member EigenDA network (rollup/da/issuer.py); blobs are on disk.
+Certificates it gives out are those of a small EigenDA network (issuer.py, operator_network.py), whose operators keep
+the chunks of every blob; blobs and chunks are in memory, on disk or in a bucket (stores/).
 The node serves `DAServer.handle` over HTTP. The transport must refuse bodies longer than `max_body_bytes`
 before it reads them, and let request paths of 64 KiB through: a certificate stands in the path as hex.
 """
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import structlog
@@ -29,6 +30,7 @@ from openledger.rollup.da.certificate import (
     serialize_certificate,
     split_standard_commitment,
 )
+from openledger.rollup.da.chunks import ChunksMissing
 from openledger.rollup.da.encoding import (
     MAX_BLOB_BYTES,
     BlobDecodingFailed,
@@ -37,11 +39,12 @@ from openledger.rollup.da.encoding import (
     encoded_length,
     max_payload_length,
 )
-from openledger.rollup.da.issuer import CertificateIssuer
+from openledger.rollup.da.issuer import QUORUMS, CertificateIssuer
 from openledger.rollup.da.memstore_config import DerivationError, InvalidConfig, MemstoreConfig
+from openledger.rollup.da.operator_network import NetworkParameters, OperatorNetwork, TooFewOperators
 from openledger.rollup.da.operators import OperatorKey
 from openledger.rollup.da.srs import SrsError
-from openledger.rollup.da.store import BlobStore, StoreError
+from openledger.rollup.da.stores import BlobStore, DiskStore, MemoryStore, S3Settings, S3Store, StoreError
 from openledger.rollup.da.verification import (
     CertificateNotRecent,
     InvalidCertificate,
@@ -88,10 +91,14 @@ class Response:
 
 @dataclass(frozen=True)
 class DAServerSettings:
-    """`folder` holds the blobs; `development` allows the development SRS; `srs_folder` has EigenDA's files."""
+    """`folder` holds the blobs, unless `storage` keeps them in memory or in the bucket of `s3`; `development` allows the
+    development SRS; `srs_folder` has EigenDA's files; `network` says who keeps chunks."""
 
     folder: Path
     development: bool
+    storage: Literal["disk", "memory", "s3"] = "disk"
+    s3: S3Settings | None = None
+    network: NetworkParameters = field(default_factory=NetworkParameters)
     srs_folder: Path | None = None
     apis_enabled: frozenset[str] = frozenset({"op-generic", "op-keccak", "standard"})
     memstore: MemstoreConfig = field(default_factory=MemstoreConfig)
@@ -125,7 +132,8 @@ class DAServer:
         self._config = settings.memstore
         self._store = store
         self._worker = worker
-        self._issuer = CertificateIssuer(secret[:32], OperatorKey(int.from_bytes(secret[32:], "big")))
+        self.operators = OperatorNetwork(int.from_bytes(secret[32:], "big"), settings.network, len(QUORUMS))
+        self._issuer = CertificateIssuer(secret[:32], self.operators)
         self._puts = trio.CapacityLimiter(_PUTS_AT_ONCE)
 
     @property
@@ -173,6 +181,8 @@ class DAServer:
             return _json(self._proxy_config())
         if path == "/memstore/config":
             return self._memstore_config(request)
+        if path == "/operators" and "admin" in self._settings.apis_enabled:
+            return self._operators(request)
         if path == "/admin/eigenda-dispersal-backend" and "admin" in self._settings.apis_enabled:
             return self._dispersal_backend(request)
         raise _Failure(404, "404 page not found")
@@ -218,6 +228,8 @@ class DAServer:
         await trio.sleep(self._config.get_latency_ns / 1e9)
         key = certificate_key(serialized)
         entry = await trio.to_thread.run_sync(self._store.get, key)
+        if entry is None:
+            entry = await self._recovered(key, version, serialized)
         if entry is None:
             # A certificate that contradicts itself can never have a blob; any other may only be missing here.
             try:
@@ -265,17 +277,74 @@ class DAServer:
                 f"max blob size {config.max_blob_bytes}",
             )
         try:
-            prepared = await self._worker.prepare(payload, config.max_blob_bytes)
+            self.operators.confirm()
+            chunk_parameters = self._settings.network.chunks
+            prepared = await self._worker.prepare(payload, config.max_blob_bytes, chunk_parameters)
+            certificate = self._issuer.issue(prepared.commitment, config.certificate_version)
         except PayloadTooLarge as error:
             raise _Failure(400, str(error)) from error
-        certificate = self._issuer.issue(prepared.commitment, config.certificate_version)
+        except TooFewOperators as error:
+            raise _Failure(503, str(error)) from error
         error_entry = config.overwrite_put_with_derivation_error
         entry = _ERROR_ENTRY + orjson.dumps(error_entry.to_json()) if error_entry else _BLOB_ENTRY + prepared.blob
         await trio.sleep(config.put_latency_ns / 1e9)
-        await trio.to_thread.run_sync(self._store.put, certificate_key(serialize_certificate(certificate)), entry)
+        kept = {
+            number: b"".join(prepared.chunks[index] for index in self.operators.assignment(number))
+            for number, online in enumerate(self.operators.online)
+            if online and not error_entry
+        }
+        await trio.to_thread.run_sync(self._store.put, certificate_key(serialize_certificate(certificate)), entry, kept)
         encode = encode_standard_commitment if standard else encode_generic_commitment
         log.info("blob stored", payload_bytes=len(payload), blob_bytes=len(prepared.blob))
         return Response(200, _BYTES, encode(certificate))
+
+    async def _recovered(self, key: bytes, version: int, serialized: bytes) -> bytes | None:
+        """The entry of a blob that is lost, out of the chunks of the operators that are left; None if they do not do."""
+
+        def collect() -> list[tuple[list[int], bytes]]:
+            found = []
+            for number, online in enumerate(self.operators.online):
+                data = self._store.get_chunks(key, number) if online else None
+                if data is not None:
+                    found.append((self.operators.assignment(number), data))
+            return found
+
+        kept = await trio.to_thread.run_sync(collect)
+        if not kept:
+            return None
+        try:
+            blob = await self._worker.recover(kept, version, serialized, self._settings.network.chunks)
+        except ChunksMissing as error:
+            log.error("blob lost", key=key.hex(), reason=str(error))
+            return None
+        log.warning("blob given back by the operators", key=key.hex(), operators=len(kept))
+        return _BLOB_ENTRY + blob
+
+    def _operators(self, request: Request) -> Response:
+        if request.method == "PATCH":
+            try:
+                wanted = {int(number): online for number, online in orjson.loads(request.body)["online"].items()}
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+                raise _Failure(400, 'the body is {"online": {"0": false, …}} with operators\' numbers') from error
+            for number, online in wanted.items():
+                if not 0 <= number < len(self.operators.online) or not isinstance(online, bool):
+                    raise _Failure(400, f"there is no operator {number}, or {online!r} is neither true nor false")
+            for number, online in wanted.items():
+                self.operators.online[number] = online
+            log.info("operators changed", online=sum(self.operators.online))
+        else:
+            self._require_method(request.method, "GET")
+        return _json(
+            [
+                {
+                    "number": number,
+                    "operatorId": "0x" + key.operator_id.hex(),
+                    "online": self.operators.online[number],
+                    "chunks": self.operators.assignment(number),
+                }
+                for number, key in enumerate(self.operators.keys)
+            ]
+        )
 
     def _memstore_config(self, request: Request) -> Response:
         if request.method == "PATCH":
@@ -332,7 +401,7 @@ async def open_da_server(settings: DAServerSettings) -> AsyncIterator[DAServer]:
         raise ValueError(f"unknown DA APIs: {', '.join(sorted(unknown))}; known are {', '.join(sorted(APIS))}")
     settings = replace(settings, folder=settings.folder.expanduser())
     async with open_blob_worker(development=settings.development, srs_folder=settings.srs_folder) as worker:
-        store = await trio.to_thread.run_sync(BlobStore, settings.folder)
+        store = await trio.to_thread.run_sync(_open_store, settings)
         try:
             fresh = secrets.token_bytes(32) + OperatorKey.generate().secret.to_bytes(32, "big")
             server = DAServer(settings, store, worker, await trio.to_thread.run_sync(store.secret, fresh))
@@ -342,6 +411,16 @@ async def open_da_server(settings: DAServerSettings) -> AsyncIterator[DAServer]:
                 nursery.cancel_scope.cancel()
         finally:
             store.close()
+
+
+def _open_store(settings: DAServerSettings) -> BlobStore:
+    if settings.storage == "memory":
+        return MemoryStore()
+    if settings.storage == "s3":
+        if settings.s3 is None:
+            raise ValueError("storage s3 needs a bucket")
+        return S3Store(settings.s3)
+    return DiskStore(settings.folder)
 
 
 def _l1_inclusion_block(query: Mapping[str, str]) -> int:

@@ -19,6 +19,15 @@ import structlog
 import trio
 
 from openledger.rollup.da.certificate import CertificateParsingFailed, parse_certificate
+from openledger.rollup.da.chunk_proofs import prove_chunks, verify_chunks
+from openledger.rollup.da.chunks import (
+    ChunkParameters,
+    ChunksMissing,
+    decode_chunk,
+    encode_chunk,
+    encode_chunks,
+    reconstruct,
+)
 from openledger.rollup.da.curve import G1Point, G2Point
 from openledger.rollup.da.encoding import (
     BlobDecodingFailed,
@@ -36,7 +45,7 @@ from openledger.rollup.da.verification import (
     verify_certificate,
 )
 
-_MAX_FRAME_BYTES = 64 * 1024 * 1024
+_MAX_FRAME_BYTES = 512 * 1024 * 1024
 # Ctrl-C in a terminal goes to every process of the foreground group; when this one ends is its parent's to say.
 _DEAF_TO_INTERRUPT = ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")
 _ERRORS: dict[str, type[Exception]] = {
@@ -44,6 +53,7 @@ _ERRORS: dict[str, type[Exception]] = {
     for error in (
         BlobDecodingFailed,
         CertificateParsingFailed,
+        ChunksMissing,
         CommitmentMismatch,
         DevelopmentSrsRefused,
         InvalidCertificate,
@@ -62,10 +72,11 @@ class WorkerDied(Exception):
 
 @dataclass(frozen=True)
 class PreparedBlob:
-    """A payload ready to be stored: the blob's bytes (coefficients) and its commitments."""
+    """A payload ready to be stored: the blob's bytes (coefficients), its commitments and its chunks with their proofs."""
 
     blob: bytes
     commitment: BlobCommitment
+    chunks: list[bytes]
 
 
 class BlobWorker:
@@ -77,12 +88,26 @@ class BlobWorker:
         self._process: trio.Process | None = None
         self._lock = trio.Lock()
 
-    async def prepare(self, payload: bytes, max_blob_bytes: int) -> PreparedBlob:
-        """Encode a payload and commit to its blob. Raises PayloadTooLarge, SrsError, WorkerDied."""
-        blob, commitment = await self._call("prepare", payload, max_blob_bytes)
+    async def prepare(self, payload: bytes, max_blob_bytes: int, parameters: ChunkParameters) -> PreparedBlob:
+        """Encode a payload, commit to its blob and cut it. Raises PayloadTooLarge, SrsError, WorkerDied."""
+        blob, commitment, chunks = await self._call("prepare", payload, max_blob_bytes, astuple(parameters))
         (c, lc, lp, length) = commitment
         points = [_integers(value) for value in (c, lc, lp)]
-        return PreparedBlob(blob, BlobCommitment(G1Point(*points[0]), G2Point(*points[1]), G2Point(*points[2]), length))
+        made = BlobCommitment(G1Point(*points[0]), G2Point(*points[1]), G2Point(*points[2]), length)
+        return PreparedBlob(blob, made, chunks)
+
+    async def recover(
+        self,
+        kept: list[tuple[list[int], bytes]],
+        version: int,
+        serialized: bytes,
+        parameters: ChunkParameters,
+    ) -> bytes:
+        """The blob behind a certificate, out of what operators kept: (chunk indices, chunks one after the other) each.
+
+        Chunks of an operator that do not verify are left out. Raises ChunksMissing, SrsError, WorkerDied."""
+        blob: bytes = await self._call("recover", kept, version, serialized, astuple(parameters))
+        return blob
 
     async def encoded_payload(self, blob: bytes, length: int) -> bytes:
         """The encoded payload of a stored blob. Raises BlobDecodingFailed, WorkerDied."""
@@ -188,14 +213,38 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     development, folder = settings
     srs = open_srs(development=development, folder=Path(folder) if folder else None)
 
-    def prepare(payload: bytes, max_blob_bytes: int) -> Any:
+    def prepare(payload: bytes, max_blob_bytes: int, cut: list[int]) -> Any:
         coefficients = blob_from_encoded_payload(encode_payload(payload, max_blob_bytes))
         commitment = srs.commit_with_length(coefficients)
         points = [
             [value.to_bytes(32, "big") for value in astuple(point)]
             for point in (commitment.commitment, commitment.length_commitment, commitment.length_proof)
         ]
-        return elements_to_bytes(coefficients), [*points, commitment.length]
+        parameters = ChunkParameters(*cut)
+        chunks = encode_chunks(coefficients, parameters)
+        proofs = prove_chunks(coefficients, chunks, parameters, srs)
+        # As the operators do before they sign; here once for all of them.
+        proved = dict(enumerate(zip(proofs, chunks)))
+        verify_chunks(commitment.commitment, proved, commitment.length, parameters, srs)
+        frames = [encode_chunk(proof, chunk) for proof, chunk in zip(proofs, chunks)]
+        return elements_to_bytes(coefficients), [*points, commitment.length], frames
+
+    def recover(kept: list[Any], version: int, serialized: bytes, cut: list[int]) -> bytes:
+        commitment = parse_certificate(version, serialized).commitment
+        parameters = ChunkParameters(*cut)
+        frame = 32 + 32 * parameters.chunk_length(commitment.length)
+        found: dict[int, list[int]] = {}
+        for indices, data in kept:
+            try:
+                chunks = {
+                    index: decode_chunk(data[frame * place : frame * (place + 1)])
+                    for place, index in enumerate(indices)
+                }
+                verify_chunks(commitment.commitment, chunks, commitment.length, parameters, srs)
+            except ValueError:
+                continue  # this operator lost or changed something: the others make up for it
+            found |= {index: coefficients for index, (_, coefficients) in chunks.items()}
+        return elements_to_bytes(reconstruct(found, commitment.length, parameters))
 
     def verify_payload(payload: bytes, version: int, serialized: bytes) -> None:
         certificate = parse_certificate(version, serialized)
@@ -203,6 +252,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
     operations: dict[str, Callable[..., Any]] = {
         "prepare": prepare,
+        "recover": recover,
         "encoded_payload": encoded_payload_from_blob,
         "verify_certificate": lambda version, data: verify_certificate(parse_certificate(version, data), srs),
         "verify_payload": verify_payload,

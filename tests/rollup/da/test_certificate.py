@@ -21,6 +21,7 @@ from openledger.rollup.da.certificate import (
 from openledger.rollup.da.curve import G1_INFINITY, G1Point
 from openledger.rollup.da.hashes import batch_header_hash, blob_key, payment_header_hash
 from openledger.rollup.da.issuer import CertificateIssuer
+from openledger.rollup.da.operator_network import NetworkParameters, OperatorNetwork
 from openledger.rollup.da.operators import OperatorKey, hash_to_g1, verify_signature
 from openledger.rollup.da.srs import DevelopmentSrs, FileSrs
 from openledger.rollup.da.verification import (
@@ -35,7 +36,7 @@ from openledger.rollup.da.verification import (
 SEPOLIA = bytes.fromhex((Path(__file__).parent / "vectors/sepolia-certificate-v3.hex").read_text())
 MAINNET_SRS = FileSrs(Path("/nonexistent"))  # its published points are enough to verify
 SRS = DevelopmentSrs()
-ISSUER = CertificateIssuer(b"\x11" * 32, OperatorKey(0x1234567))
+ISSUER = CertificateIssuer(b"\x11" * 32, OperatorNetwork(0x1234567, NetworkParameters(), 2))
 COEFFICIENTS = [5, 6, 7, 8]
 ISSUED = ISSUER.issue(SRS.commit_with_length(COEFFICIENTS))
 

@@ -16,7 +16,7 @@ from openledger.rollup.da.certificate import Certificate, CertificateParsingFail
 from openledger.rollup.da.curve import G1Point
 from openledger.rollup.da.encoding import blob_from_encoded_payload, encode_payload
 from openledger.rollup.da.issuer import CertificateIssuer
-from openledger.rollup.da.operators import OperatorKey
+from openledger.rollup.da.operator_network import NetworkParameters, OperatorNetwork
 from openledger.rollup.da.readable import find_certificate
 from openledger.rollup.da.srs import DevelopmentSrs, FileSrs
 from openledger.rollup.da.verification import certificate_checks
@@ -24,7 +24,7 @@ from openledger.rollup.da.verification import certificate_checks
 SEPOLIA_FILE = Path(__file__).parent / "vectors/sepolia-certificate-v3.hex"
 SEPOLIA = parse_certificate(*codec.split_standard_commitment(bytes.fromhex(SEPOLIA_FILE.read_text())))
 PAYLOAD = b"what was stored"
-OURS = CertificateIssuer(b"\x11" * 32, OperatorKey(0x1234567)).issue(
+OURS = CertificateIssuer(b"\x11" * 32, OperatorNetwork(0x1234567, NetworkParameters(), 2)).issue(
     DevelopmentSrs().commit_with_length(blob_from_encoded_payload(encode_payload(PAYLOAD)))
 )
 

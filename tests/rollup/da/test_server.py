@@ -25,9 +25,9 @@ from openledger.rollup.da.certificate import (
 from openledger.rollup.da.encoding import decode_payload
 from openledger.rollup.da.issuer import CertificateIssuer
 from openledger.rollup.da.memstore_config import MemstoreConfig
-from openledger.rollup.da.operators import OperatorKey
+from openledger.rollup.da.operator_network import NetworkParameters, OperatorNetwork
 from openledger.rollup.da.srs import DevelopmentSrs, DevelopmentSrsRefused
-from openledger.rollup.da.store import StoreError
+from openledger.rollup.da.stores import StoreError
 from openledger.rollup.da.verification import verify_certificate
 
 PAYLOAD = b"a payload of several field elements" * 5
@@ -135,7 +135,7 @@ async def test_bad_l1_block_number_is_refused(settings: DAServerSettings, number
 
 
 async def test_commitment_that_must_be_dropped_is_a_teapot(settings: DAServerSettings) -> None:
-    issuer = CertificateIssuer(b"\x01" * 32, OperatorKey(3))
+    issuer = CertificateIssuer(b"\x01" * 32, OperatorNetwork(3, NetworkParameters(), 2))
     certificate = issuer.issue(DevelopmentSrs().commit_with_length([1, 2]))
     old = replace(certificate, batch_header=BatchHeader(bytes(32), 7))
     async with open_da_server(settings) as server:

@@ -1,7 +1,7 @@
 """Blobs on disk. A put that returned has been synced, and is there or not there as a whole after kill -9."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,16 @@ import plyvel
 
 from openledger.evm_ext.batches import BatchWriter
 from openledger.evm_ext.errors import DiskFull, WriteFailed
+from openledger.rollup.da.stores.base import KeyExists, StoreError
 
-_BLOB, _EXPIRY, _KECCAK, _SECRET = b"b", b"t", b"k", b"s"
-
-
-class StoreError(Exception):
-    """The store cannot be opened, read or written; the message says what to do."""
+_BLOB, _CHUNKS, _EXPIRY, _KECCAK, _SECRET = b"b", b"c", b"t", b"k", b"s"
 
 
-class KeyExists(StoreError):
-    """A blob is already stored under the key; it is never overwritten."""
+class DiskStore:
+    """A LevelDB folder. See BlobStore.
 
-
-class BlobStore:
-    """A LevelDB folder of blobs by certificate key, payloads by keccak hash, and the issuer's secret.
-
-    Its methods block; call them from a worker thread. They may be called from several threads at once.
+    Keys are a letter (b blob, c chunks, t time, k keccak, s secret) and the blob's key; that of chunks ends in the
+    operator's number (2 bytes), that of times begins with nanoseconds (8 bytes).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,17 +37,28 @@ class BlobStore:
         """Closes the folder."""
         self._db.close()
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Stores `value` durably. Raises KeyExists, StoreError."""
+    def put(self, key: bytes, value: bytes, chunks: Mapping[int, bytes] | None = None) -> None:
+        """See BlobStore; durable once it returns."""
         if self._db.get(_BLOB + key) is not None:
             raise KeyExists(f"payload key already exists: {key.hex()}")
         with self._batch(sync=True) as batch:
             batch.put(_BLOB + key, value)
+            for operator, kept in (chunks or {}).items():
+                batch.put(_CHUNKS + key + operator.to_bytes(2, "big"), kept)
             batch.put(_EXPIRY + time.time_ns().to_bytes(8, "big") + key, b"")
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None. Raises StoreError when the disk gave back something else than was written."""
         return self._read(_BLOB + key)
+
+    def drop(self, key: bytes) -> None:
+        """See BlobStore."""
+        with self._batch() as batch:
+            batch.delete(_BLOB + key)
+
+    def get_chunks(self, key: bytes, operator: int) -> bytes | None:
+        """See BlobStore. Raises StoreError when the disk gave back something else than was written."""
+        return self._read(_CHUNKS + key + operator.to_bytes(2, "big"))
 
     def put_keccak(self, digest: bytes, payload: bytes) -> None:
         """Stores a payload durably under its hash; the same again is no change."""
@@ -79,11 +84,17 @@ class BlobStore:
         pruned = 0
         with closing(self._db.iterator(start=_EXPIRY, stop=_EXPIRY + latest, include_value=False)) as entries:
             for entry in entries:
-                with self._batch() as batch:
+                key = entry[9:]
+                with self._batch() as batch, closing(self._chunk_keys(key)) as chunk_keys:
                     batch.delete(entry)
-                    batch.delete(_BLOB + entry[9:])
+                    batch.delete(_BLOB + key)
+                    for chunk_key in chunk_keys:
+                        batch.delete(chunk_key)
                 pruned += 1
         return pruned
+
+    def _chunk_keys(self, key: bytes) -> Any:
+        return self._db.iterator(prefix=_CHUNKS + key, include_value=False)
 
     @contextmanager
     def _batch(self, *, sync: bool = False) -> Iterator[Any]:
