@@ -17,6 +17,7 @@ from openledger.evm_ext.conformance.state_run import run_state_case
 
 VECTORS = Path(__file__).parent / "vectors"
 CHAINS, PROGRAMS = VECTORS / "chains_by_eels.json", VECTORS / "programs_by_eels.json"
+ENGINE = VECTORS / "engine_by_eels.json"
 
 
 def loaded(path):
@@ -28,6 +29,7 @@ def loaded(path):
     [
         ("chains_of_2016.json", "blockchain", 10),
         ("chains_by_eels.json", "blockchain", 33),
+        ("engine_by_eels.json", "blockchain", 7),
         ("states_of_2016_by_eels.json", "state", 200),
         ("programs_by_eels.json", "state", 190),
         ("precompiles_by_eels.json", "state", 250),
@@ -144,50 +146,23 @@ def test_a_block_is_refused_for_the_field_that_is_wrong(name):
     assert seen >= 10
 
 
-def engine_document(document):
-    """A chain of blocks as `blockchain_tests_engine` holds it."""
-    calls = []
-    for block in document.pop("blocks"):
-        if "expectException" in block:
-            continue
-        header, decoded = block["blockHeader"], Block.decode(bytes.fromhex(block["rlp"][2:]))
-        payload = {
-            "parentHash": header["parentHash"],
-            "feeRecipient": header["coinbase"],
-            "stateRoot": header["stateRoot"],
-            "receiptsRoot": header["receiptTrie"],
-            "logsBloom": header["bloom"],
-            "prevRandao": header["mixHash"],
-            "blockNumber": header["number"],
-            "gasLimit": header["gasLimit"],
-            "gasUsed": header["gasUsed"],
-            "timestamp": header["timestamp"],
-            "extraData": header["extraData"],
-            "baseFeePerGas": header["baseFeePerGas"],
-            "blobGasUsed": header["blobGasUsed"],
-            "excessBlobGas": header["excessBlobGas"],
-            "blockHash": header["hash"],
-            "transactions": ["0x" + transaction.raw.hex() for transaction in decoded.transactions],
-            "withdrawals": [
-                {
-                    "index": hex(item.index),
-                    "validatorIndex": hex(item.validator_index),
-                    "address": "0x" + item.address.hex(),
-                    "amount": hex(item.amount),
-                }
-                for item in decoded.withdrawals
-            ],
-        }
-        hashes = [
-            "0x" + item.hex() for transaction in decoded.transactions for item in transaction.blob_versioned_hashes
-        ]
-        calls.append({"params": [payload, hashes, header["parentBeaconBlockRoot"]], "newPayloadVersion": "3"})
-    return {**document, "engineNewPayloads": calls}
+def engine_chain(name):
+    return copy.deepcopy(loaded(ENGINE)[name])
 
 
-def test_payloads_of_the_engine_api_are_run_as_blocks_are():
-    document = engine_document(chain("chain_Cancun"))
-    assert len(document["engineNewPayloads"]) == 3
+def test_requests_of_the_engine_api_are_held_to_the_header():
+    document = engine_chain("engine_Prague")
+    requests = document["engineNewPayloads"][0]["params"][3]
+    assert [request[:4] for request in requests] == ["0x00", "0x01", "0x02"]
+    for change, words in (
+        (lambda: requests.reverse(), "out of order"),
+        (lambda: requests.append("0x03"), "empty"),
+        (lambda: requests.pop(), "block_hash"),
+    ):
+        kept = list(requests)
+        change()
+        assert words in run_chain(document)
+        requests[:] = kept
     assert run_chain(document) is None
 
 
@@ -203,7 +178,7 @@ def test_payloads_of_the_engine_api_are_run_as_blocks_are():
     ],
 )
 def test_a_payload_that_is_not_right_is_refused(change, words):
-    document = engine_document(chain("chain_Cancun"))
+    document = engine_chain("engine_Cancun")
     change(document["engineNewPayloads"][0])
     assert words in run_chain(document)
     document["engineNewPayloads"][0]["validationError"] = "BlockException.ANY"
