@@ -3,7 +3,8 @@
 Both serve the same chain from the same genesis: a token that logs each transfer, and blocks of token transfers.
 Every server is a process of its own and its CPU time is what the kernel counts for that process; the load comes
 from this one, over kept-alive connections. While blocks are imported, calls come at a fixed pace, so that a stall
-delays all that come in it. Writes results/rpc.json.
+delays all that come in it; the same is asked of a server that does nothing beside a thread that computes, which
+is what the machine alone costs. Writes results/rpc.json.
 
     python benchmarks/rpc.py [--seconds N] [--sockets N] [--only ours]
 
@@ -217,6 +218,27 @@ async def run_server(chain: Chain, full: list[bytes]) -> None:
         nursery.cancel_scope.cancel()
 
 
+def serve_floor() -> None:
+    """Answers every request with the same bytes, while another thread of the process computes: what this machine
+    and Python's switching alone cost. Prints its port; ends with standard input."""
+    prefer_latency()
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        threading.Thread(target=compute, daemon=True).start()
+        opened, _ = listener.accept()
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while opened.recv(65_536):
+            opened.sendall(answer)
+
+
+def compute() -> None:
+    total = 0
+    while True:
+        for number in range(1_000):
+            total += number * number
+
+
 # --- servers as seen from here ---------------------------------------------------------------------------
 
 
@@ -411,6 +433,16 @@ def while_importing(body: bytes, full_blocks: int, switch_interval_s: float | No
         return {**percentiles(times), "calls": len(times), "import_ms": round(statistics.median(imported) * 1000, 1)}
 
 
+def floor(seconds: float) -> dict[str, float]:
+    """Latencies of a server that does nothing, beside a thread that computes."""
+    with subprocess.Popen([sys.executable, __file__, "--floor"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            return undisturbed(Server("floor", int(process.stdout.readline()), process), b"{}", seconds)
+        finally:
+            process.kill()
+
+
 def undisturbed(server: Server, body: bytes, seconds: float) -> dict[str, float]:
     stop = threading.Event()
     threading.Timer(seconds, stop.set).start()
@@ -463,10 +495,14 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=12, help="full blocks to import")
     parser.add_argument("--only", choices=("ours",))
     parser.add_argument("--serve", nargs=2, metavar=("FOLDER", "BLOCKS"), help=argparse.SUPPRESS)
+    parser.add_argument("--floor", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--switch-interval", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if arguments.floor:
+        serve_floor()
+        return
     if arguments.serve:
         serve(Path(arguments.serve[0]), int(arguments.serve[1]), arguments.switch_interval)
         return
@@ -476,6 +512,8 @@ def main() -> None:
     if arguments.only is None and list(ANVIL.glob("anvil-*/bin/anvil")):
         with anvil() as server:
             results["anvil"] = measure(server, arguments.seconds, arguments.sockets)
+    results["floor"] = floor(arguments.seconds)
+    print(f"a server that does nothing beside a thread that computes: {results['floor']}", flush=True)
     results["while_importing"] = {}
     for name in ("eth_blockNumber", "eth_getBalance", "eth_call, a token's balance"):
         row = while_importing(requests()[name][0], arguments.blocks, None)
