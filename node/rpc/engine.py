@@ -14,7 +14,7 @@ from typing import Any
 from openledger.evm_ext.blobs import BlobSidecar
 from openledger.evm_ext.block import EMPTY_REQUESTS_HASH, Block, Header, HeaderForm, block_from_payload, header_form
 from openledger.evm_ext.chain import Chain
-from openledger.evm_ext.errors import HeaderFieldMismatch, InvalidBlock, UndecodableBlock, UnknownParent
+from openledger.evm_ext.errors import HeaderFieldMismatch, InvalidBlock, StatePruned, UndecodableBlock, UnknownParent
 from openledger.evm_ext.payload import ExecutionPayload
 from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.requests import requests_hash
@@ -43,6 +43,7 @@ from openledger.node.rpc.errors import (
     UNSUPPORTED_FORK,
     InvalidParams,
     RpcError,
+    ServerError,
 )
 from openledger.node.rpc.formats import Json, hex_bytes, withdrawals_json
 from openledger.node.rpc.methods import Parameter, methods_of, rpc_method
@@ -210,12 +211,17 @@ class EngineApi:
             self._check_attributes(call, head, version)
             try:
                 identifier = self._builder.start(head.hash, call.attributes, version)
+            except StatePruned as error:
+                raise ServerError(str(error)) from error
             except (InvalidBlock, UnknownParent) as error:
                 raise RpcError(INVALID_PAYLOAD_ATTRIBUTES, f"Invalid payload attributes: {error}") from error
             return _forkchoice_answer(status, identifier)
 
     def _move_heads(self, head: Header, state: ForkchoiceState) -> None:
         branch = self._branch(head)
+        fork_point = branch[min(branch)]
+        if fork_point.number < self._chain.oldest_states()[0]:
+            raise ServerError(str(StatePruned(fork_point.number, fork_point.hash, fork_point.state_root)))
         safe = self._label_on("safe", state.safe, head, branch)
         finalized = self._label_on("finalized", state.finalized, head, branch)
         if finalized.number > safe.number:

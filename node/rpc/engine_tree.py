@@ -10,7 +10,7 @@ from lru import LRU
 
 from openledger.evm_ext.block import Block
 from openledger.evm_ext.chain import Chain
-from openledger.evm_ext.errors import InvalidBlock, UnknownParent
+from openledger.evm_ext.errors import InvalidBlock, StatePruned, UnknownParent
 from openledger.node.rpc.engine_builder import PayloadBuilder
 from openledger.node.rpc.engine_formats import SYNCING, ZERO_HASH, PayloadStatus, Status
 
@@ -62,6 +62,9 @@ class BlockTree:
         except UnknownParent:
             self._keep_waiting(block)
             return SYNCING
+        except StatePruned as error:
+            log.warning("payload_too_old", number=block.number, hash="0x" + block.hash.hex(), reason=str(error))
+            return PayloadStatus(Status.ACCEPTED, None)
         except InvalidBlock as error:
             log.warning("invalid_payload", number=block.number, hash="0x" + block.hash.hex(), reason=str(error))
             header = self._chain.header_by_hash(parent_hash)
@@ -85,7 +88,7 @@ class BlockTree:
             children = [block for block in self._waiting.values() if block.header.parent_hash == parent_hash]
             for block in children:
                 self._forget(block.hash)
-                if self._add(block).status is not Status.SYNCING:
+                if self._add(block).status in (Status.VALID, Status.INVALID):
                     ready.append(block.hash)
 
     def _keep_waiting(self, block: Block) -> None:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from openledger.evm_ext.state.policy import StateHistory
 from openledger.evm_ext.transactions import sign_transaction
 from openledger.genesis.dev_accounts import DEV_ACCOUNTS
 from openledger.genesis.presets import DEVNET, l2_genesis
@@ -340,6 +341,34 @@ def test_a_restart_keeps_blocks_and_heads(start, tools):
         # What was built and not inserted is gone; the payload itself is still good.
         assert engine.error("engine_getPayloadV4", "0x0300000000000001")["code"] == -38001
         insert(engine, unfinished)
+        engine.close()
+
+
+def test_what_a_pruned_chain_cannot_judge_is_accepted_and_not_gone_back_to(tmp_path, tools):
+    config = ExecutionClientConfig(
+        genesis=tools.write_genesis(tmp_path, l2_genesis(DEVNET, TIMESTAMP)),
+        port=0,
+        engine_port=0,
+        history=StateHistory("pruned", keep_blocks=16, keep_changes=16),
+    )
+    with tools.ClientThread(config) as client:
+        engine = tools.EngineCaller(client)
+        sibling = None
+        old = parent = insert(engine, build(engine, latest(engine)))
+        for _ in range(40):
+            envelope = build(engine, parent)
+            if sibling is None:
+                sibling = build(engine, parent, prevRandao="0x" + "66" * 32)
+            final = envelope["executionPayload"]["blockHash"]
+            parent = insert(engine, envelope)
+            engine("engine_forkchoiceUpdatedV3", forkchoice(final, final, final), None)
+        assert client.chain.oldest_states()[1] > 2
+        late = engine("engine_newPayloadV4", sibling["executionPayload"], [], sibling["parentBeaconBlockRoot"], [])
+        assert late == {"status": "ACCEPTED", "latestValidHash": None, "validationError": None}
+        back = engine.error("engine_forkchoiceUpdatedV3", forkchoice(old["blockHash"]), None)
+        assert (back["code"], "was pruned" in back["message"]) == (-32000, True)
+        assert latest(engine)["hash"] == parent["blockHash"]
+        assert int(engine("eth_capabilities")["stateproofs"]["oldestBlock"], 16) == client.chain.oldest_states()[1]
         engine.close()
 
 
