@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from openledger.evm_ext.conformance.blockchain_fixture import is_blockchain_test, read_blockchain_case
 from openledger.evm_ext.conformance.blockchain_run import run_blockchain_case
@@ -22,6 +22,7 @@ from openledger.evm_ext.conformance.state_run import run_state_case
 from openledger.evm_ext.conformance.values import InvalidFixture
 
 Kind = Literal["blockchain", "state"]
+_Case = TypeVar("_Case")
 
 _BYTES_PER_UNIT = 8 << 20
 """Larger files are shared between processes."""
@@ -151,11 +152,10 @@ def _other_kind(raw: RawCase, unit: Unit) -> Iterator[CaseResult]:
         yield CaseResult(raw.name, "", f"this is not a {unit.kind} test", str(unit.path))
 
 
-def _guarded(run: Any, case: Any) -> str | None:
+def _guarded(run: Callable[[_Case], str | None], case: _Case) -> str | None:
     """`run(case)`; whatever else it raises is a fault of this client, and the case's result."""
     try:
-        result: str | None = run(case)
-        return result
+        return run(case)
     except InvalidFixture as error:
         return str(error)
     except Exception as error:  # the outer edge: the next case must run

@@ -28,7 +28,7 @@ from openledger.evm_ext.transactions import (
     sign_transaction,
 )
 from openledger.evm_ext.trie import EMPTY_ROOT
-from openledger.evm_ext.vm.rules import Rules
+from openledger.evm_ext.vm.rules import BlockRules, Rules
 from openledger.genesis.genesis import Genesis
 from openledger.genesis.hardforks import Hardfork, HardforkSchedule
 from openledger.genesis.hashing import keccak256
@@ -58,6 +58,13 @@ def run_state_case(case: StateCase) -> str | None:
     return None
 
 
+class _StateRules(Rules):
+    """The fork is what the file says: a difficulty of 0 makes no block of stake here."""
+
+    def of(self, header: Header) -> BlockRules:
+        return self.at(header.number, header.timestamp)
+
+
 @dataclass(frozen=True)
 class _Outcome:
     state: MemoryState
@@ -72,7 +79,7 @@ def _execute(case: StateCase, schedule: HardforkSchedule, *, touch: bool) -> _Ou
     `touch`: the suites of ethereum/tests end with a mining reward of 0, which before EIP-161 brings an account of the
     fee recipient to life where fees did not; the execution-spec tests do not."""
     header = _header(case, schedule)
-    rules = Rules.from_genesis(
+    rules = _StateRules.from_genesis(
         Genesis(
             rules="ethereum",
             chain_id=case.chain_id,

@@ -82,6 +82,43 @@ def test_a_transaction_without_its_bytes_is_signed_with_the_key_of_the_file():
         assert run_state_case(case) is None, name
 
 
+def test_a_difficulty_of_zero_does_not_merge_a_state_test():
+    """DIFFICULTY in London with a difficulty of 0 gives 0, not the randomness."""
+    sender = "0xa94f5374fce5edbc8e2a8697c15331677e6ebf0b"
+    document = {
+        "env": {
+            "currentCoinbase": "0x" + "cb" * 20,
+            "currentGasLimit": "0x1000000",
+            "currentNumber": "0x1",
+            "currentTimestamp": "0x1",
+            "currentDifficulty": "0x0",
+            "currentRandom": "0x" + "07" * 32,
+            "currentBaseFee": "0x0",
+        },
+        "pre": {
+            sender: {"balance": "0x1000000000", "nonce": "0x0", "code": "0x", "storage": {}},
+            "0x" + "cc" * 20: {"balance": "0x0", "nonce": "0x1", "code": "0x4460005500", "storage": {"0x00": "0x01"}},
+        },
+        "transaction": {
+            "data": ["0x"],
+            "gasLimit": ["0x20000"],
+            "value": ["0x0"],
+            "gasPrice": "0x0",
+            "nonce": "0x0",
+            "to": "0x" + "cc" * 20,
+            "secretKey": "0x45a915e4d060149eb4365960e6a7a45f334393093061116b197e3240065ff2d8",
+        },
+        "post": {"London": [], "Paris": []},
+    }
+    entry = {"indexes": {"data": 0, "gas": 0, "value": 0}, "hash": "0x" + "11" * 32}
+    word = {"London": "0x0", "Paris": "0x" + "07" * 32}
+    for fork, expected in word.items():
+        state = {"0x" + "cc" * 20: {"nonce": "0x1", "code": "0x4460005500", "storage": {"0x0": expected}}}
+        document["post"] = {fork: [{**entry, "state": state}]}
+        (case,) = read_state_cases("difficulty", document, None)
+        assert "there are accounts or slots" in run_state_case(case), fork
+
+
 # --- blockchain tests --------------------------------------------------------------------------------------
 
 
