@@ -58,12 +58,14 @@ def validate_replacement(transaction: Transaction, replaced: Transaction, limits
             "replacement transaction underpriced: blob transactions and others do not replace each other"
         )
     bump = limits.bump(replaced)
-    pairs = (
+    pairs = [
         (transaction.max_fee_per_gas, replaced.max_fee_per_gas),
         (transaction.max_priority_fee_per_gas, replaced.max_priority_fee_per_gas),
-        (transaction.max_fee_per_blob_gas, replaced.max_fee_per_blob_gas),
-    )
-    if any(new * 100 < old * (100 + bump) for new, old in pairs):
+    ]
+    if transaction.type == BLOB:
+        pairs.append((transaction.max_fee_per_blob_gas, replaced.max_fee_per_blob_gas))
+    # Always more, as in geth: a tip of nothing cannot be replaced by a tip of nothing.
+    if any(new <= old or new * 100 < old * (100 + bump) for new, old in pairs):
         raise errors.ReplacementUnderpriced(
             f"replacement transaction underpriced: all fees must be {bump} % above those of 0x{replaced.hash.hex()}"
         )

@@ -93,7 +93,9 @@ class Model:
         if new.nonce < self.nonces[new.sender]:
             return errors.NonceTooLow
         old = next((item for item in own if item.nonce == new.nonce), None)
-        if old is not None and any(mine * 100 < its * 110 for mine, its in zip(new.price[1:], old.price[1:])):
+        if old is not None and any(
+            mine <= its or mine * 100 < its * 110 for mine, its in zip(new.price[1:], old.price[1:])
+        ):
             return errors.ReplacementUnderpriced
         others = sum(item.cost for item in self.pending_of(new.sender) if item is not old)
         if new.cost + others > self.balances[new.sender]:

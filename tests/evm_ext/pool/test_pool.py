@@ -69,9 +69,12 @@ def test_replacement_needs_ten_percent_on_both_fees(tools, chain, pool):
         with pytest.raises(errors.ReplacementUnderpriced, match=r"^replacement transaction underpriced"):
             pool.add(bid(cap, tip))
     second = pool.add(bid(11_000_000_000, 1100))
+    pool.add(tools.signed(1, CHAIN_ID, 0, TO, max_fee_per_gas=10**10, max_priority_fee_per_gas=0).raw)
+    with pytest.raises(errors.ReplacementUnderpriced):  # more than no tip is some tip
+        pool.add(tools.signed(1, CHAIN_ID, 0, TO, max_fee_per_gas=2 * 10**10, max_priority_fee_per_gas=0).raw)
     assert first not in pool
     assert second in pool
-    assert len(pool) == 1
+    assert len(pool) == 2
 
 
 @pytest.mark.parametrize(
