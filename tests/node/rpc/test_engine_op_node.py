@@ -368,7 +368,23 @@ def test_what_a_pruned_chain_cannot_judge_is_accepted_and_not_gone_back_to(tmp_p
         back = engine.error("engine_forkchoiceUpdatedV3", forkchoice(old["blockHash"]), None)
         assert (back["code"], "was pruned" in back["message"]) == (-32000, True)
         assert latest(engine)["hash"] == parent["blockHash"]
-        assert int(engine("eth_capabilities")["stateproofs"]["oldestBlock"], 16) == client.chain.oldest_states()[1]
+        states, proofs = client.chain.oldest_states()
+        assert int(engine("eth_capabilities")["stateproofs"]["oldestBlock"], 16) == proofs
+        account, gone, no_tries = "0x" + ALICE.address.hex(), hex(states - 1), hex(proofs - 1)
+        call = {"to": account, "data": "0x"}
+        for method, params in (
+            ("eth_getBalance", (account, gone)),
+            ("eth_getStorageAt", (account, "0x0", gone)),
+            ("eth_call", (call, gone)),
+            ("eth_estimateGas", (call, gone)),
+            ("eth_createAccessList", (call, gone)),
+            ("eth_simulateV1", ({"blockStateCalls": [{}]}, gone)),
+            ("eth_getProof", (account, [], gone)),
+            ("eth_getProof", (account, [], no_tries)),
+        ):
+            refused = engine.error(method, *params)
+            assert refused["code"] == -32000, (method, refused)
+            assert refused["message"].startswith("missing trie node"), (method, refused)
         engine.close()
 
 
