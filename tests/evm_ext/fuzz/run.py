@@ -33,7 +33,10 @@ def case_of(seed: int, number: int, forks: list[Hardfork]) -> Case:
     """The case with this number: nothing else decides it."""
     chance = random.Random(seed * 1_000_003 + number)
     fork = Hardfork.CANCUN if Hardfork.CANCUN in forks and chance.random() < 0.4 else chance.choice(forks)
-    make = generate.transaction_case if chance.random() < 0.2 else generate.program_case
+    roll = chance.random()
+    if roll < 0.04 and Hardfork.PRAGUE in forks:
+        return generate.op_case(chance)
+    make = generate.transaction_case if roll < 0.2 else generate.program_case
     return make(chance, fork)
 
 
@@ -55,7 +58,7 @@ def main() -> int:
     end = time.monotonic() + arguments.seconds
     started = time.monotonic()
     with ExitStack() as stack:
-        chains: dict[Hardfork, anvil.Anvil] = {}
+        chains: dict[tuple[Hardfork, bool], anvil.Anvil] = {}
         specs = stack.enter_context(eels.Eels(arguments.eels)) if arguments.eels else None
         number = 0
         while time.monotonic() < end and failures < arguments.failures:
@@ -70,9 +73,12 @@ def main() -> int:
                 found = list(compare.sweep(case, expected, SWEEP_LIMITS, chance.randrange))
                 counts["swept"] += 1
             if not found and arguments.anvil and anvil.can_run(case) and case.fork >= Hardfork.LONDON:
-                if case.fork not in chains:
-                    chains[case.fork] = stack.enter_context(anvil.Anvil(case.fork))
-                found = list(anvil.disagreements(chains[case.fork], case))
+                rules = case.fork, case.is_op
+                if rules not in chains:
+                    chains[rules] = stack.enter_context(
+                        anvil.Anvil(case.fork, "optimism" if case.is_op else "ethereum")
+                    )
+                found = list(anvil.disagreements(chains[rules], case))
                 counts["anvil"] += 1
             if not found and specs is not None and eels.can_run(case):
                 what = difference(expected, specs.run(case))

@@ -9,8 +9,9 @@ import json
 import random
 
 import pytest
-from evm_fuzz import anvil, generate
+from evm_fuzz import anvil, compare, generate
 
+from openledger.genesis import predeploys
 from openledger.genesis.hardforks import Hardfork
 
 pytestmark = [
@@ -19,6 +20,20 @@ pytestmark = [
 ]
 
 FORKS = (Hardfork.LONDON, Hardfork.PARIS, Hardfork.SHANGHAI, Hardfork.CANCUN, Hardfork.PRAGUE, Hardfork.OSAKA)
+
+
+def test_transactions_of_an_op_chain_pay_in_anvil_what_they_pay_here() -> None:
+    """L1 and operator fees by random parameters, to the vaults; types 0, 1, 2 and 4."""
+    charged = 0
+    with anvil.Anvil(Hardfork.PRAGUE, "optimism") as chain:
+        for number in range(40):
+            case = generate.op_case(random.Random(f"anvil op {number}"))
+            if not anvil.can_run(case):
+                continue
+            for found in anvil.disagreements(chain, case):
+                pytest.fail(f"{found.what}\n{json.dumps(found.case.to_json())}")
+            charged += predeploys.L1_FEE_VAULT in compare.plain(case).accounts
+    assert charged > 8
 
 
 @pytest.mark.parametrize("fork", FORKS, ids=lambda fork: fork.name.lower())

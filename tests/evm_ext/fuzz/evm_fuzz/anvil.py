@@ -19,6 +19,7 @@ from openledger.genesis.hardforks import Hardfork
 from .case import CHAIN_ID, SENDER, AccountAfter, BlockValues, Case, Outcome, difference
 from .compare import Disagreement, plain
 
+OP_FORK = "isthmus"
 BINARY = Path(__file__).parents[3] / "clients/node_modules/.bin/anvil"
 
 _NAMES = {
@@ -53,7 +54,7 @@ class Anvil:
         if network == "ethereum":
             command += ["--hardfork", name]
         else:
-            command += ["--network", network]
+            command += ["--network", network, "--hardfork", OP_FORK]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         for line in self._process.stdout:

@@ -19,6 +19,7 @@ SENDER = address_of(SENDER_KEY)
 CHAIN_ID = 31337
 ETHER = 10**18
 BLOCK_GAS_LIMIT = 30_000_000
+_SCALARS = ("value", "nonce", "type", "max_fee", "priority_fee", "max_blob_fee", "is_op")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Case:
     authorizations: tuple[Authorization, ...] = ()
     blob_hashes: tuple[bytes, ...] = ()
     max_blob_fee: int = 0
+    is_op: bool = False
+    """Whether the rules are an OP chain's, Isthmus', with the fees that its L1Block contract names."""
     block: BlockValues = BlockValues()
 
     @cached_property
@@ -96,7 +99,7 @@ class Case:
         found["to"] = None if self.to is None else self.to.hex()
         found["gas"] = self.gas
         found["data"] = self.data.hex()
-        for name in ("value", "nonce", "type", "max_fee", "priority_fee", "max_blob_fee"):
+        for name in _SCALARS:
             if getattr(self, name):
                 found[name] = getattr(self, name)
         if self.access_list:
@@ -154,8 +157,7 @@ def case_from_json(found: Mapping[str, Any]) -> Case:
         blob_hashes=tuple(map(bytes.fromhex, found.get("blob_hashes", ()))),
         block=BlockValues(**block),
     )
-    scalars = ("value", "nonce", "type", "max_fee", "priority_fee", "max_blob_fee")
-    return replace(case, **{name: found[name] for name in scalars if name in found})
+    return replace(case, **{name: found[name] for name in _SCALARS if name in found})
 
 
 @dataclass(frozen=True)

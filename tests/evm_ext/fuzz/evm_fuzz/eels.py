@@ -19,8 +19,8 @@ WORKER = Path(__file__).with_name("eels_worker.py")
 
 
 def can_run(case: Case) -> bool:
-    """They leave out Constantinople without Petersburg's correction, which no public chain ran for long."""
-    return case.fork != Hardfork.CONSTANTINOPLE
+    """They leave out Constantinople without Petersburg's correction, and OP chains."""
+    return case.fork != Hardfork.CONSTANTINOPLE and not case.is_op
 
 
 class Eels:

@@ -6,9 +6,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from openledger.evm_ext.fees import L1_BASE_FEE_SLOT, L1_BLOB_BASE_FEE_SLOT, L1_SCALARS_SLOT, OPERATOR_FEE_SLOT
 from openledger.evm_ext.signatures import address_of
 from openledger.evm_ext.transactions import Authorization, sign_authorization
 from openledger.evm_ext.vm.entry import DELEGATION_PREFIX, contract_address
+from openledger.genesis import predeploys
 from openledger.genesis.genesis import GenesisAccount
 from openledger.genesis.hardforks import Hardfork
 
@@ -153,6 +155,28 @@ def transaction_case(chance: random.Random, fork: Hardfork) -> Case:
         ),
     )
     return _with_gas(chance, case)
+
+
+def op_case(chance: random.Random) -> Case:
+    """A transaction on an OP chain at Isthmus, with random L1 and operator fees."""
+    while True:
+        case = transaction_case(chance, Hardfork.PRAGUE)
+        if case.type != 3:
+            break
+
+    def number(bits: int) -> int:
+        return chance.choice((0, 1, chance.getrandbits(bits), (1 << bits) - 1))
+
+    blob_scalar, base_scalar = number(20), number(20)
+    slots = {
+        L1_BASE_FEE_SLOT: number(40),
+        L1_SCALARS_SLOT: (base_scalar << 96) | (blob_scalar << 64) | chance.getrandbits(64),
+        L1_BLOB_BASE_FEE_SLOT: number(40),
+        OPERATOR_FEE_SLOT: (chance.choice((0, number(30))) << 64) | chance.choice((0, number(50))),
+    }
+    l1_block = GenesisAccount(nonce=1, code=b"\x00", storage={slot: value for slot, value in slots.items() if value})
+    accounts = {**case.accounts, predeploys.L1_BLOCK: l1_block}
+    return replace(case, accounts=accounts, is_op=True)
 
 
 def _with_gas(chance: random.Random, case: Case) -> Case:

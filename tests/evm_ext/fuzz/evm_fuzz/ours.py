@@ -75,7 +75,7 @@ class _Accounts:
 
 def run(case: Case, tier: str = "auto") -> Outcome:
     """What our machine makes of a case."""
-    rules = rules_of(case.fork)
+    rules = rules_of(case.fork, case.is_op)
     block = case.block
     environment = BlockEnvironment(
         rules=rules,

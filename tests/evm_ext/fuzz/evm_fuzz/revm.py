@@ -28,7 +28,14 @@ def _code(evm: EVM, address: bytes, info: AccountInfo, like: Outcome) -> bytes:
 def can_run(case: Case) -> bool:
     """Whether pyrevm can be asked: a call with free gas at Cancun, and no storage, which it takes for touched."""
     has_storage = any(account.storage for account in case.accounts.values())
-    return case.fork == FORK and case.type == 0 and case.to is not None and not case.max_fee and not has_storage
+    return (
+        case.fork == FORK
+        and not case.is_op
+        and case.type == 0
+        and case.to is not None
+        and not case.max_fee
+        and not has_storage
+    )
 
 
 def run(case: Case, like: Outcome) -> Outcome:
