@@ -1,6 +1,6 @@
 """Which code is compiled, when, and what is kept of it.
 
-Compiling costs as much as some hundred plain steps for each opcode, so a code earns it: every plain step it makes is credit,
+Compiling an opcode costs as much as some forty plain steps, so a code earns it: every plain step it makes is credit,
 and a trace is compiled when the credit covers it. Following a trace that then turns out too dear is paid for, too. The time
 spent compiling is thereby never more than a fixed multiple of the time spent executing, whatever code an attacker writes.
 What is kept is bounded in all.
@@ -23,8 +23,8 @@ TraceFunction = Callable[[list[int], Any, bytearray, int, int], tuple[int, int]]
 
 HOT_STEPS = 2_000
 """Plain steps after which a code may be compiled at all."""
-STEPS_PER_OPCODE = 100
-"""Plain steps that pay for compiling one opcode."""
+STEPS_PER_OPCODE = 50
+"""Plain steps that pay for compiling one opcode, which takes as long as some forty of them."""
 FOLLOWED_PER_OPCODE = 4
 """Opcodes that can be followed, and not compiled, for what one compiled opcode costs."""
 MISSES = 4
@@ -51,12 +51,14 @@ class HotCode:
         "_spent",
         "_targets",
         "compiled",
+        "keeper",
         "steps",
         "traces",
     )
 
-    def __init__(self, code: bytes, machine: Any) -> None:
+    def __init__(self, code: bytes, machine: Any, keeper: HotCodes | None = None) -> None:
         self._code = code
+        self.keeper = keeper
         self._machine = machine
         self._destinations: frozenset[int] | None = None
         self._targets: frozenset[int] = frozenset()
@@ -99,8 +101,11 @@ class HotCode:
         exec(compile(write(trace), f"<evm code at {position}>", "exec"), self._names)
         function: TraceFunction = self._names.pop(name)
         self.traces[position] = function
-        self.compiled += trace.steps
         self._spent += trace.steps
+        if self.keeper is None:
+            self.compiled += trace.steps
+        else:
+            self.keeper.note_compiled(self, trace.steps)
         return function
 
     def _prepare(self) -> None:
@@ -128,33 +133,38 @@ class HotCodes:
         self._machine = machine
         self._codes: OrderedDict[bytes, HotCode] = OrderedDict()
         self._lock = threading.Lock()
+        self._compiled = 0
         self._asked = 0
 
     def of(self, code: bytes) -> HotCode:
         found = self._codes.get(code)
         if found is None:
-            found = self._add(code)
+            with self._lock:
+                found = self._codes[code] = HotCode(code, self._machine, self)
+                if len(self._codes) > CODES:
+                    self._forget_oldest()
         self._asked += 1
-        if not self._asked & 63:
-            self._tidy(code)
-        return found
-
-    def _tidy(self, used: bytes) -> None:
-        """Done now and then: neither the order nor the bound need be exact."""
-        with self._lock:
-            if used in self._codes:
-                self._codes.move_to_end(used)
-            kept = sum(hot.compiled for hot in self._codes.values())
-            while kept > MAX_KEPT_OPCODES:
-                kept -= self._codes.popitem(last=False)[1].compiled
-
-    def _add(self, code: bytes) -> HotCode:
-        with self._lock:
-            found = self._codes[code] = HotCode(code, self._machine)
-            if len(self._codes) > CODES:
-                self._codes.popitem(last=False)
+        if not self._asked & 15:
+            # Now and then is enough: the order need not be exact.
+            with self._lock:
+                if code in self._codes:
+                    self._codes.move_to_end(code)
         return found
 
     def once(self, code: bytes) -> HotCode:
         """For code that runs once, as initialisation code does: nothing is kept."""
         return self._codes.get(code) or HotCode(code, self._machine)
+
+    def note_compiled(self, hot: HotCode, opcodes: int) -> None:
+        """One of the codes compiled more."""
+        with self._lock:
+            if hot.keeper is self:
+                hot.compiled += opcodes
+                self._compiled += opcodes
+                while self._compiled > MAX_KEPT_OPCODES and len(self._codes) > 1:
+                    self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, hot = self._codes.popitem(last=False)
+        hot.keeper = None
+        self._compiled -= hot.compiled

@@ -15,6 +15,7 @@ from openledger.evm_ext.vm.generated.runtime import HALTED
 
 STEPS_BETWEEN_CLOCK_LOOKS = 2048
 GAS_BETWEEN_CLOCK_LOOKS = 1_000_000
+STEPS_BETWEEN_TRIES = 32
 _NEVER = -1
 
 
@@ -86,7 +87,7 @@ def run_traces(computation: Any, hot: HotCode, eager: bool) -> None:
                 return
             code.program_counter = position if position >= 0 else ~position
             meter.gas_remaining = gas
-            if _run_block(computation, hot):
+            if _run_block(computation, hot, 1 if eager else STEPS_BETWEEN_TRIES):
                 return
             position = code.program_counter
             gas = meter.gas_remaining
@@ -95,12 +96,14 @@ def run_traces(computation: Any, hot: HotCode, eager: bool) -> None:
             mark = gas - GAS_BETWEEN_CLOCK_LOOKS
 
 
-def _run_block(computation: Any, hot: HotCode) -> bool:
-    """Execute in the plain tier up to the next JUMPDEST, at least one opcode; whether the frame ended."""
+def _run_block(computation: Any, hot: HotCode, least: int) -> bool:
+    """Execute in the plain tier, at least one opcode, up to a JUMPDEST from where there is a trace or, after `least`
+    opcodes, from where one may be made; whether the frame ended."""
     code = computation.code
     raw = code._raw_code_bytes
     length = len(raw)
     table = computation._opcode_table
+    traces = hot.traces
     steps = 0
     try:
         while True:
@@ -109,7 +112,7 @@ def _run_block(computation: Any, hot: HotCode) -> bool:
             table[raw[position] if position < length else 0](computation)
             steps += 1
             position = code.program_counter
-            if position < length and raw[position] == 0x5B:
+            if position < length and raw[position] == 0x5B and (steps >= least or position in traces):
                 return False
     except Halt:
         return True
