@@ -81,8 +81,10 @@ def _form(document: Mapping[str, Any], count: int) -> HeaderForm:
 
 def _number(value: Any, name: str) -> int:
     try:
-        number = int(value, 16) if isinstance(value, str) and value[:2] == "0x" else int(value)
-    except (TypeError, ValueError):
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError
+        number = int(value, 16 if value[:2] == "0x" else 10) if isinstance(value, str) else value
+    except ValueError:
         raise UndecodableBlock(f"header field {name} must be a number, got {value!r}") from None
     if not 0 <= number < 1 << 256:
         raise UndecodableBlock(f"header field {name} is out of range: {value!r}")

@@ -88,8 +88,10 @@ def _own_forks(value: Any) -> ForkSchedule:
 
 def _number(value: Any, name: str) -> int:
     try:
-        number = int(value, 16) if isinstance(value, str) and value[:2] == "0x" else int(value)
-    except (TypeError, ValueError):
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError
+        number = int(value, 16 if value[:2] == "0x" else 10) if isinstance(value, str) else value
+    except ValueError:
         raise UnsupportedRules(f"rollup config field {name} must be a number, got {value!r}") from None
     if number < 0:
         raise UnsupportedRules(f"rollup config field {name} must not be negative, got {value!r}")

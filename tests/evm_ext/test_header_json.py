@@ -60,6 +60,8 @@ def test_the_names_of_the_public_tests_are_read(document):
         ({"stateRoot": "0x12"}, "stateRoot must have 32 bytes"),
         ({"logsBloom": "zz"}, "logsBloom must be hex"),
         ({"number": "many"}, "number must be a number"),
+        ({"number": 1.5}, "number must be a number"),
+        ({"number": True}, "number must be a number"),
         ({"gasUsed": "-0x1"}, "gasUsed"),
         ({"gasLimit": "0x" + "f" * 65}, "gasLimit is out of range"),
         ({"timestamp": []}, "timestamp must be a number"),

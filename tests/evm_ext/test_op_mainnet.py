@@ -106,6 +106,8 @@ def test_the_fork_of_a_block_is_the_config_s(timestamp, op_fork, fork):
         ({"chain_op_config": {"eip1559Elasticity": 0, "eip1559DenominatorCanyon": 250}}, ISTHMUS, "zero"),
         ({"l2_chain_id": None}, ISTHMUS, "l2_chain_id"),
         ({"isthmus_time": "soon"}, ISTHMUS, "isthmus_time"),
+        ({"isthmus_time": True}, ISTHMUS, "isthmus_time"),
+        ({"fjord_time": 1.5}, ISTHMUS, "fjord_time"),
         ({"openledger": {"creditTime": "x"}}, ISTHMUS, "creditTime"),
     ],
 )
