@@ -78,6 +78,8 @@ def repair(store: Store, progress: Progress = no_progress, *, lost_pieces: bool 
     forgotten = _forget(store, head, damaged)
     _write_indexes(store, chain, heads, progress)
     rebuild_flat_tables(store, head)
+    if lost_pieces:  # an index with gaps would hide transactions; without one it is made again
+        delete_range(store, b"x", b"y")
     with store.database.batch(sync=True) as batch:
         if store.version != FORMAT_VERSION:
             batch.put(b"mownerless", b"1")
