@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from openledger.evm_ext.state.policy import ARCHIVE, StateHistory
 from openledger.node.config import Endpoints, load_config
 from openledger.node.errors import StartupError
 
@@ -51,3 +52,16 @@ def test_a_missing_or_malformed_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("port_offset ==")
     with pytest.raises(StartupError, match=r"bad\.toml is not valid TOML"):
         load_config(tmp_path / "bad.toml")
+
+
+def test_what_a_node_keeps_of_the_past_is_set_under_chain(tmp_path: Path) -> None:
+    assert load_config().state_history == ARCHIVE
+    file = tmp_path / "node.toml"
+    file.write_text('[chain]\nstate = "pruned"\nkeep_blocks = 500\n')
+    assert load_config(file).state_history == StateHistory("pruned", keep_blocks=500)
+    file.write_text('[chain]\nstate = "pruned"\nkeep_blocks = 5\n')
+    with pytest.raises(StartupError, match="keep_blocks"):
+        load_config(file)
+    file.write_text('[chain]\nstate = "pruned"\nkeep_blocks = 5000\nkeep_changes = 100\n')
+    with pytest.raises(StartupError, match="100 is less than 5000"):
+        _ = load_config(file).state_history
