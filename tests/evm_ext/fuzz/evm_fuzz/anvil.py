@@ -200,8 +200,10 @@ def disagreements(chain: Anvil, case: Case) -> Iterator[Disagreement]:
 
 
 def can_run(case: Case) -> bool:
-    """Blob transactions need their blobs here. Authorities that do not exist are taken for ones that do, and refunded.
+    """One transaction a block; blob transactions need their blobs here. Authorities that do not exist are taken for ones that do, and refunded.
     Storage alone is no obstacle to a creation, against EIP-7610; senders with code may send, against EIP-3607."""
+    if case.before:
+        return False
     if any(account.storage and not account.nonce for account in case.accounts.values()):
         return False
     code = case.accounts[SENDER].code if SENDER in case.accounts else b""

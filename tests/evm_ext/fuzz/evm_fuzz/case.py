@@ -62,6 +62,8 @@ class Case:
     max_blob_fee: int = 0
     is_op: bool = False
     """Whether the rules are an OP chain's, Isthmus', with the fees that its L1Block contract names."""
+    before: tuple[bytes, ...] = ()
+    """Signed transactions that the block has before this one; those that are not valid are left out."""
     block: BlockValues = BlockValues()
 
     @cached_property
@@ -109,6 +111,8 @@ class Case:
                 [item.chain_id, item.address.hex(), item.nonce, item.y_parity, item.r, item.s]
                 for item in self.authorizations
             ]
+        if self.before:
+            found["before"] = [item.hex() for item in self.before]
         if self.blob_hashes:
             found["blob_hashes"] = [item.hex() for item in self.blob_hashes]
         block = {
@@ -155,6 +159,7 @@ def case_from_json(found: Mapping[str, Any]) -> Case:
             for chain_id, address, nonce, y_parity, r, s in found.get("authorizations", ())
         ),
         blob_hashes=tuple(map(bytes.fromhex, found.get("blob_hashes", ()))),
+        before=tuple(map(bytes.fromhex, found.get("before", ()))),
         block=BlockValues(**block),
     )
     return replace(case, **{name: found[name] for name in _SCALARS if name in found})

@@ -44,7 +44,7 @@ class Eels:
         question = {
             "fork": case.fork.name,
             "chain_id": CHAIN_ID,
-            "raw": case.transaction.raw.hex(),
+            "raw": [raw.hex() for raw in (*case.before, case.transaction.raw)],
             "accounts": case.to_json()["accounts"],
             "block": {
                 "number": block.number,

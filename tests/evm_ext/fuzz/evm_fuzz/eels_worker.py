@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -57,8 +58,14 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
 
     fork.process_message_call = process_message_call
     output = vm.BlockOutput()
+    *before, last = case["raw"]
     try:
-        fork.process_transaction(environment, output, _transaction(base, bytes.fromhex(case["raw"])), Uint(0))
+        for index, raw in enumerate(before):
+            with suppress(EthereumException, InvalidBlock):
+                fork.process_transaction(environment, output, _transaction(base, bytes.fromhex(raw)), Uint(index))
+        used = output.block_gas_used
+        said.clear()
+        fork.process_transaction(environment, output, _transaction(base, bytes.fromhex(last)), Uint(len(before)))
     except (EthereumException, InvalidBlock) as error:
         return {"refused": True, "error": f"{type(error).__name__}: {error}"}
     finally:
@@ -67,7 +74,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         "refused": False,
         "success": said[0].error is None,
         "error": repr(said[0].error),
-        "gas_used": int(output.block_gas_used),
+        "gas_used": int(output.block_gas_used - used),
         "output": bytes(said[0].return_data).hex() if hasattr(said[0], "return_data") else None,
         "logs": [
             [bytes(log.address).hex(), [bytes(topic).hex() for topic in log.topics], bytes(log.data).hex()]

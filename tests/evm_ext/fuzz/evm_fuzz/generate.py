@@ -59,7 +59,21 @@ def program_case(chance: random.Random, fork: Hardfork) -> Case:
     if flavour == "create":
         to, data = None, generator._creation_code()
     gas = chance.choice((60_000, 100_000, 200_000, 500_000, 2_000_000))
-    return Case(fork, accounts, to, gas, data, chance.choice((0, 0, 0, 1, ETHER)))
+    case = Case(fork, accounts, to, gas, data, chance.choice((0, 0, 0, 1, ETHER)))
+    return _later(chance, case, generator) if flavour == "tree" and chance.random() < 0.4 else case
+
+
+def _later(chance: random.Random, case: Case, generator: Generator) -> Case:
+    """The case with transactions before it: what they leave behind is what it finds."""
+    before: list[bytes] = []
+    for _ in range(chance.randrange(1, 4)):
+        to: bytes | None = chance.choice(CONTRACTS)
+        data = chance.randbytes(chance.randrange(40))
+        if chance.random() < 0.2:
+            to, data = None, generator._creation_code()
+        one = replace(case, to=to, data=data, gas=chance.choice((100_000, 300_000)), value=0, nonce=len(before))
+        before.append(one.transaction.raw)
+    return replace(case, nonce=len(before), before=tuple(before))
 
 
 def _obstacles(chance: random.Random) -> dict[bytes, GenesisAccount]:

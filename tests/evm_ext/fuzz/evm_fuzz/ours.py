@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 
 from openledger.evm_ext import errors
@@ -13,6 +14,7 @@ from openledger.evm_ext.state.world import WorldState
 from openledger.evm_ext.tracing.hooks import Budget
 from openledger.evm_ext.tracing.machine import TraceSession, traced
 from openledger.evm_ext.tracing.struct_logger import StructLogger, StructLogOptions
+from openledger.evm_ext.transactions import decode_transaction
 from openledger.evm_ext.trie import EMPTY_ROOT
 from openledger.evm_ext.vm.computation import Computation, with_tier
 from openledger.evm_ext.vm.environment import BlockEnvironment
@@ -101,7 +103,11 @@ def run(case: Case, tier: str = "auto") -> Outcome:
         if is_clocked:
             state.deadline = time.monotonic() + 3_600
             interpreter.GAS_BETWEEN_CLOCK_LOOKS = _GAS_BETWEEN_CLOCK_LOOKS
-        outcome = executor.execute(case.transaction, block.gas_limit)
+        available = block.gas_limit
+        for raw in case.before:
+            with suppress(errors.InvalidTransaction):
+                available -= executor.execute(decode_transaction(raw), available).gas_used
+        outcome = executor.execute(case.transaction, available)
     except errors.InvalidTransaction as refusal:
         return Outcome(True, error=f"{type(refusal).__name__}: {refusal}")
     finally:

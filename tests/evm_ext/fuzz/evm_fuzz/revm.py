@@ -27,6 +27,8 @@ def _code(evm: EVM, address: bytes, info: AccountInfo, like: Outcome) -> bytes:
 
 def can_run(case: Case) -> bool:
     """Whether pyrevm can be asked: a call with free gas at Cancun, and no storage, which it takes for touched."""
+    if case.before or case.is_op:
+        return False
     has_storage = any(account.storage for account in case.accounts.values())
     return (
         case.fork == FORK

@@ -34,6 +34,8 @@ def _smaller(case: Case) -> Iterator[Case]:
     for address in case.accounts:
         if address not in (SENDER, case.to):
             yield replace(case, accounts={key: value for key, value in case.accounts.items() if key != address})
+    for index in range(len(case.before)):
+        yield replace(case, before=case.before[:index] + case.before[index + 1 :])
     if case.access_list:
         yield replace(case, access_list=())
         yield replace(case, access_list=case.access_list[1:])
