@@ -93,7 +93,9 @@ class WorldState:
         nonce, balance, root, code_hash = old or EMPTY_ACCOUNT
         balance += delta
         if not 0 <= balance < 1 << 256:
-            raise ValueError(f"balance of 0x{address.hex()} out of range: {balance}")
+            if balance < 0:
+                raise ValueError(f"balance of 0x{address.hex()} out of range: {balance}")
+            balance -= 1 << 256  # as in go-ethereum; only an override gives an account so much
         self._set_account(address, old, Account(nonce, balance, root, code_hash))
 
     def get_nonce(self, address: bytes) -> int:

@@ -30,6 +30,8 @@ PAYLOADS_KEPT = 16
 """Payloads that can still be asked for; an older one is forgotten."""
 BUILDING_TIME_S = 12.0
 """After its timestamp has passed by so much, or after so much work, a payload is not improved any more."""
+MOST_EARLY_S = 600.0
+"""A payload is improved for so long before its timestamp at most."""
 PAUSE_S = 0.5
 """Between two versions of one payload, and only if the pool has changed."""
 FIRST_VERSION_TIME_S = 0.3
@@ -201,7 +203,8 @@ class _Job:
         return self.best
 
     def _improve(self) -> None:
-        ends = time.monotonic() + max(BUILDING_TIME_S, self._attributes.timestamp + BUILDING_TIME_S - time.time())
+        early_s = min(max(0.0, self._attributes.timestamp - time.time()), MOST_EARLY_S)
+        ends = time.monotonic() + early_s + BUILDING_TIME_S
         while True:
             self.pool_changed.clear()
             try:

@@ -176,6 +176,17 @@ def test_a_sequencer_takes_users_transactions_until_the_payload_is_asked_for(eng
     assert engine("txpool_status") == {"pending": "0x0", "queued": "0x0"}
 
 
+def test_a_payload_may_be_of_the_far_future(engine):
+    genesis = latest(engine)
+    far = attributes(genesis, no_pool=False, timestamp="0xffffffffffffffff")
+    started = engine("engine_forkchoiceUpdatedV3", forkchoice(genesis["hash"]), far)
+    time.sleep(0.3)
+    engine("eth_sendRawTransaction", signed(0))
+    time.sleep(1.2)
+    payload = engine("engine_getPayloadV4", started["payloadId"])["executionPayload"]
+    assert len(payload["transactions"]) == 2
+
+
 def test_a_batcher_that_lags_behind_makes_payloads_smaller(engine):
     """Small transactions count as 100 bytes, as their L1 fee does."""
     genesis = latest(engine)

@@ -53,3 +53,7 @@
 // create-al-abi-revert: what was touched is listed, and the failure told
 >> {"jsonrpc":"2.0","id":1,"method":"eth_createAccessList","params":[{"to":"0xc100000000000000000000000000000000000000"},"latest",{"0xc100000000000000000000000000000000000000":{"code":"0x6142ff545060006000fd"}}]}
 << {"jsonrpc":"2.0","id":1,"result":{"accessList":[{"address":"0xc100000000000000000000000000000000000000","storageKeys":["0x00000000000000000000000000000000000000000000000000000000000042ff"]}],"error":"execution reverted"}}
+
+// an account that an override made as rich as can be gets more: as in geth, it begins again
+>> {"jsonrpc":"2.0","id":1,"method":"eth_call","params":[{"from":"0x0c2c51a0990aee1d73c1228de158688341557508","to":"0xc200000000000000000000000000000000000000","value":"0x3"},"latest",{"0xc200000000000000000000000000000000000000":{"balance":"0xffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff","code":"0x4760005260206000f3"}}]}
+<< {"jsonrpc":"2.0","id":1,"result":"0x0000000000000000000000000000000000000000000000000000000000000002"}
