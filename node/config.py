@@ -179,6 +179,12 @@ class Config(BaseSettings):
         (), description="beacon nodes of the L1, asked in turn for batcher data in EIP-4844 blobs"
     )
     da_url: str = Field("", description="EigenDA proxy; empty means the embedded server")
+    da_trust: Literal["payload", "certificate", "l1"] = Field(
+        "payload",
+        description="what of the DA proxy is checked: payloads against their certificates; the certificates too; "
+        "and their signers' stakes by the contract on L1",
+    )
+    da_cert_verifier: str = Field("", description="address of EigenDACertVerifier on L1, for da_trust = l1")
     sequencer_rpc_url: str = Field("", description="where a node that is not the sequencer sends transactions on")
     peers: tuple[str, ...] = Field((), description="multiaddresses of peers to dial")
     network_file: Path | None = Field(

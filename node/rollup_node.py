@@ -43,12 +43,14 @@ from openledger.node.supervisor import Service
 from openledger.p2p.backend import ChainBackend
 from openledger.p2p.service import P2PConfig, P2PService
 from openledger.rollup.batcher import Batcher, BatcherSettings
+from openledger.rollup.blocks import BlockId
 from openledger.rollup.config import RollupConfig
 from openledger.rollup.da.client import DAClient, open_da_client
 from openledger.rollup.da.worker import open_blob_worker
 from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
 from openledger.rollup.l1.beacon import BeaconClient
+from openledger.rollup.l1.certificate_verifier import L1CertificateVerifier
 from openledger.rollup.l1.endpoints import L1Endpoints, open_l1
 from openledger.rollup.output_checker import OutputChecker
 from openledger.rollup.proposer import Proposer
@@ -63,10 +65,11 @@ PUBLISH_BEHIND_S = 30
 
 def rollup_config_of(network: Network) -> RollupConfig:
     """The rollup's configuration, which follows from the network alone."""
-    timestamp = network.timestamp_s
-    l1, _ = genesis_block(l1_genesis(network.preset, timestamp))
-    l2, _ = genesis_block(l2_genesis(network.preset, timestamp))
-    return RollupConfig.from_genesis(network.preset, l1.hash, l2.hash, timestamp)
+    preset, timestamp, l1 = network.preset, network.timestamp_s, network.l1_genesis
+    if l1 is None:
+        l1 = BlockId(genesis_block(l1_genesis(preset, timestamp))[0].hash, 0)
+    l2, _ = genesis_block(l2_genesis(preset, timestamp))
+    return RollupConfig.from_genesis(preset, l1.hash, l2.hash, timestamp, l1.number)
 
 
 def private_key(setting: str, name: str, development: bytes | None) -> bytes:
@@ -90,6 +93,19 @@ def _l1(config: Config, url: str) -> AbstractAsyncContextManager[L1Endpoints]:
     if config.l1_quorum > len(urls):
         raise StartupError(f"l1_quorum is {config.l1_quorum}, but only {len(urls)} L1 endpoints are configured")
     return open_l1(urls, quorum=config.l1_quorum, requests_per_s=config.l1_requests_per_s)
+
+
+def _certificate_verifier(config: Config, l1: L1Endpoints) -> L1CertificateVerifier | None:
+    """Raises StartupError for an address that is none."""
+    if config.da_trust != "l1":
+        return None
+    try:
+        address = bytes.fromhex(config.da_cert_verifier.removeprefix("0x"))
+    except ValueError:
+        address = b""
+    if len(address) != 20:
+        raise StartupError("da_trust is l1: set da_cert_verifier to the address of EigenDACertVerifier on L1")
+    return L1CertificateVerifier(l1, address)
 
 
 def _optional_key(setting: str, name: str, preset: Preset, development: DevAccount) -> bytes | None:
@@ -167,7 +183,14 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
         l1 = await stack.enter_async_context(_l1(config, endpoints.l1_rpc))
         # With the worker a payload is held against its certificate's commitment before it is believed.
         worker = await stack.enter_async_context(open_blob_worker(development=preset.development))
-        da = await stack.enter_async_context(open_da_client(endpoints.da, worker=worker))
+        da = await stack.enter_async_context(
+            open_da_client(
+                endpoints.da,
+                worker=worker,
+                verify_certificates=config.da_trust != "payload",
+                verifier=_certificate_verifier(config, l1),
+            )
+        )
 
         engine = Engine(chain, rollup_config)
         beacon = None

@@ -1,13 +1,16 @@
 """Talks to an EigenDA proxy, or to our own DA server, and does not take its word.
 
 A payload that comes back is believed only when it is the one its commitment commits to: by hash in keccak mode,
-by recomputing the blob's KZG commitment in generic mode when the client was given a `BlobWorker`.
+by recomputing the blob's KZG commitment in generic mode when the client was given a `BlobWorker`. With
+`verify_certificates` the certificate itself is held against all that can be checked without an L1, and with a
+`CertificateVerifier` against what the contract on L1 says of its signers' stakes.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 import httpx
 import orjson
@@ -16,13 +19,19 @@ import trio
 
 from openledger.genesis.hashing import keccak256
 from openledger.rollup.da.certificate import (
+    Certificate,
     CertificateParsingFailed,
     parse_certificate,
     split_generic_commitment,
 )
 from openledger.rollup.da.certificate import InvalidCommitment as InvalidFraming
 from openledger.rollup.da.encoding import MAX_BLOB_BYTES
-from openledger.rollup.da.verification import CommitmentMismatch
+from openledger.rollup.da.verification import (
+    CertificateNotRecent,
+    CommitmentMismatch,
+    InvalidCertificate,
+    verify_recency,
+)
 from openledger.rollup.da.worker import BlobWorker
 
 _MAX_ERROR_BYTES = 4096
@@ -30,6 +39,14 @@ _MAX_COMMITMENT_BYTES = 64 * 1024
 _OCTETS = {"content-type": "application/octet-stream"}
 
 log = structlog.get_logger(__name__)
+
+
+class CertificateVerifier(Protocol):
+    """Who knows the operators' stakes."""
+
+    async def is_valid(self, certificate: Certificate) -> bool:
+        """Whether the certificate's signers had the stake that is needed. Raises while it cannot tell."""
+        ...
 
 
 class DAError(Exception):
@@ -74,7 +91,8 @@ class DAClient:
     """An EigenDA client in op-generic mode. Use as an async context manager, or call `aclose`.
 
     `timeout_s` bounds each attempt's wait for the next bytes, `attempts` how often a failed connection or a
-    passing server error is tried, with `backoff_s` (doubled each time) between. `worker` makes reads trustless.
+    passing server error is tried, with `backoff_s` (doubled each time) between. `worker` makes reads trustless; with it
+    `verify_certificates` and `verifier` do so for certificates.
     """
 
     def __init__(
@@ -85,8 +103,13 @@ class DAClient:
         attempts: int = 3,
         backoff_s: float = 0.25,
         worker: BlobWorker | None = None,
+        verify_certificates: bool = False,
+        verifier: CertificateVerifier | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        """Raises ValueError if certificates are to be verified without a worker."""
+        if (verify_certificates or verifier is not None) and worker is None:
+            raise ValueError("certificates are verified by a BlobWorker: give one")
         self._http = httpx.AsyncClient(
             base_url=base_url, timeout=timeout_s, transport=transport, follow_redirects=False, trust_env=False
         )
@@ -94,6 +117,8 @@ class DAClient:
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._worker = worker
+        self._verify_certificates = verify_certificates
+        self._verifier = verifier
 
     async def __aenter__(self) -> "DAClient":
         return self
@@ -131,6 +156,7 @@ class DAClient:
             version, serialized = split_generic_commitment(commitment)
         except InvalidFraming as error:
             raise InvalidCommitment(str(error), 0) from error
+        await self._check_certificate(version, serialized, l1_inclusion_block or 0)
         query = {} if l1_inclusion_block is None else {"l1_inclusion_block_number": str(l1_inclusion_block)}
         answer = await self._request("GET", f"/get/0x{commitment.hex()}", MAX_BLOB_BYTES, query=query)
         self._raise_for(answer)
@@ -160,6 +186,23 @@ class DAClient:
             return (await self._http.get("/health")).status_code == 200
         except httpx.HTTPError:
             return False
+
+    async def _check_certificate(self, version: int, serialized: bytes, l1_inclusion_block: int) -> None:
+        """Raises InvalidCommitment (1 parsing, 2 recency, 3 invalid), and what the verifier raises while L1 is away."""
+        if self._worker is None or not (self._verify_certificates or self._verifier is not None):
+            return
+        try:
+            certificate = parse_certificate(version, serialized)
+            verify_recency(certificate, l1_inclusion_block)
+            await self._worker.verify_certificate(version, serialized)
+        except CertificateParsingFailed as error:
+            raise InvalidCommitment(str(error), 1) from error
+        except CertificateNotRecent as error:
+            raise InvalidCommitment(str(error), 2) from error
+        except InvalidCertificate as error:
+            raise InvalidCommitment(str(error), 3) from error
+        if self._verifier is not None and not await self._verifier.is_valid(certificate):
+            raise InvalidCommitment("the contract on L1 says that the certificate is not valid", 3)
 
     async def _check(self, payload: bytes, version: int, serialized: bytes) -> None:
         if self._worker is None:
@@ -228,9 +271,15 @@ class DAClient:
 
 
 @asynccontextmanager
-async def open_da_client(base_url: str, *, worker: BlobWorker | None = None) -> AsyncIterator[DAClient]:
+async def open_da_client(
+    base_url: str,
+    *,
+    worker: BlobWorker | None = None,
+    verify_certificates: bool = False,
+    verifier: CertificateVerifier | None = None,
+) -> AsyncIterator[DAClient]:
     """A DAClient that is closed when the block ends."""
-    async with DAClient(base_url, worker=worker) as client:
+    async with DAClient(base_url, worker=worker, verify_certificates=verify_certificates, verifier=verifier) as client:
         yield client
 
 

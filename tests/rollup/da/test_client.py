@@ -1,6 +1,7 @@
 """The client against the real server over real HTTP, and against servers that lie, stall or break."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -22,6 +23,14 @@ from openledger.rollup.da import (
     open_da_client,
     open_da_server,
 )
+from openledger.rollup.da.certificate import (
+    BatchHeader,
+    Certificate,
+    encode_generic_commitment,
+    parse_certificate,
+    split_generic_commitment,
+)
+from openledger.rollup.l1.source import L1Unavailable
 
 Serve = Callable[[Any], Any]
 PAYLOAD = bytes(range(256)) * 40
@@ -66,6 +75,60 @@ async def test_trustless_client_believes_the_right_payload_only(settings: DAServ
                 await client.get_keccak(digest)
             with pytest.raises(WrongPayload):
                 await client.put(PAYLOAD)
+
+
+class Verifier:
+    """What the contract on L1 says."""
+
+    def __init__(self) -> None:
+        self.answer: bool | None = True
+
+    async def is_valid(self, certificate: Certificate) -> bool:
+        if self.answer is None:
+            raise L1Unavailable("L1 is away")
+        return self.answer
+
+
+async def test_a_certificate_that_is_not_true_is_dropped_without_asking_the_server(
+    settings: DAServerSettings, serve_http: Serve
+) -> None:
+    asked = 0
+
+    async with open_da_server(settings) as server, open_blob_worker(development=True) as worker:
+
+        async def handle(request: Request) -> Response:
+            nonlocal asked
+            asked += request.method == "GET"
+            return await server.handle(request)
+
+        verifier = Verifier()
+        async with (
+            serve_http(handle) as url,
+            open_da_client(url, worker=worker, verify_certificates=True, verifier=verifier) as client,
+        ):
+            commitment = await client.put(PAYLOAD)
+            assert await client.get(commitment, 7) == PAYLOAD
+            good = parse_certificate(*split_generic_commitment(commitment))
+            keys = replace(good.attestation, quorum_public_keys=good.attestation.quorum_public_keys[:1])
+            old = BatchHeader(good.batch_header.batch_root, 5)
+            for changed, status in (
+                (replace(good, attestation=keys), 3),
+                (replace(good, signed_quorum_numbers=b"\x00"), 3),
+                (replace(good, batch_header=old), 2),
+            ):
+                with pytest.raises(InvalidCommitment) as dropped:
+                    await client.get(encode_generic_commitment(changed), 5 + 14_401)
+                assert dropped.value.status_code == status
+            assert asked == 1
+            verifier.answer = False
+            with pytest.raises(InvalidCommitment, match="contract on L1") as dropped:
+                await client.get(commitment)
+            assert dropped.value.status_code == 3
+            verifier.answer = None  # that it cannot be told now drops nothing
+            with pytest.raises(L1Unavailable):
+                await client.get(commitment)
+    with pytest.raises(ValueError, match="BlobWorker"):
+        DAClient("http://da", verify_certificates=True)
 
 
 async def test_each_failure_has_its_error(settings: DAServerSettings, serve_http: Serve) -> None:
