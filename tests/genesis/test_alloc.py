@@ -18,6 +18,7 @@ L2, L1 = l2_genesis(DEVNET, TIMESTAMP), l1_genesis(DEVNET, TIMESTAMP)
 NOT_IN_THE_ALLOC = {
     # no code: a caller, and precompiles
     *("DEPOSITOR_ACCOUNT", "SYSTEM_ADDRESS", "CREDIT", "SPANS", "SCORES", "STEP", "BN254_KZG", "P256VERIFY"),
+    *(name for name, value in vars(predeploys).items() if isinstance(value, bytes) and value[:18] == bytes(18)),
 }
 ON_L1_ONLY = {"WITHDRAWAL_REQUESTS", "CONSOLIDATION_REQUESTS"}
 ECONOMY = {"DATANET_REGISTRY", "MODEL_REGISTRY", "INFERENCE_LEDGER", "REWARDS_DISTRIBUTOR", "STAKE_MANAGER"}
