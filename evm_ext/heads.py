@@ -90,7 +90,7 @@ class Heads:
         if self.pruner is None:
             return
         try:
-            self.pruner.step(self._heads["finalized"].number, self._heads["unsafe"].number)
+            self.pruner.step(self._heads["finalized"].number)
         except (DiskFull, WriteFailed) as error:
             _log.warning("pruning_waits", reason=str(error))
         except DatabaseCorrupt as error:

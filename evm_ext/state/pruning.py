@@ -20,8 +20,8 @@ from openledger.evm_ext.store import Store, number_key
 from openledger.evm_ext.stored_blocks import StoredBlocks
 
 BLOCKS_PER_STEP = 4
-MAX_BEHIND_BLOCKS = 4_096
-"""Further behind than this, it takes `openledger db prune`: what so many blocks wrote is too much for memory."""
+MAX_REMEMBERED_NODES = 2_000_000
+"""About 300 MB. A chain so far behind when it is opened that its blocks wrote more takes `openledger db prune`."""
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class Pruner:
         self._last_written: dict[bytes, int] | None = None
         self._unknown_up_to = 0
         """No block above this number is stored without saying what it wrote."""
-        self._told = False
+        self._is_too_far_behind = False
 
     def block_stored(self, number: int, diff: StateDiff) -> None:
         """A block is in the store."""
@@ -49,24 +49,21 @@ class Pruner:
         self._last_written = None
         self._unknown_up_to = 0
 
-    def step(self, finalized: int, unsafe: int) -> None:
+    def step(self, finalized: int) -> None:
         """Prune as far as the policy says, but not more than `BLOCKS_PER_STEP` blocks of each kind."""
         first = self._states.first_whole
-        target = finalized - self._policy.keep_blocks
-        if target > first and unsafe - first > MAX_BEHIND_BLOCKS + self._policy.keep_blocks:
-            if not self._told:
-                self._told = True
-                _log.warning("pruning_far_behind", first_whole=first, advice="stop the node, run openledger db prune")
-        else:
-            for number in range(first + 1, min(target, first + BLOCKS_PER_STEP) + 1):
-                self._drop_tries_below(number)
+        target = min(finalized - self._policy.keep_blocks, first + BLOCKS_PER_STEP)
+        if target > first and not self._is_too_far_behind:
+            last_written = self._written_above(first)
+            if last_written is not None:
+                for number in range(first + 1, target + 1):
+                    self._drop_tries_below(number, last_written)
         first = self._states.first_readable
         target = min(finalized - self._policy.keep_changes, self._states.first_whole)
         for number in range(first + 1, min(target, first + BLOCKS_PER_STEP) + 1):
             self._drop_changes_of(number)
 
-    def _drop_tries_below(self, number: int) -> None:
-        last_written = self._written_above(number - 1)
+    def _drop_tries_below(self, number: int, last_written: dict[bytes, int]) -> None:
         block_hash = self._store.canonical_hash(number)
         diff = None if block_hash is None else self._states.known_diff(block_hash)
         with self._store.database.batch() as batch:
@@ -81,17 +78,25 @@ class Pruner:
                 if last_written.get(key) == number:
                     del last_written[key]
 
-    def _written_above(self, number: int) -> dict[bytes, int]:
-        """The highest number of a block above `number` that wrote a node, by the node's key."""
-        if self._last_written is None:
-            self._last_written = {}
-            for stored, block_hash in self._store.blocks_from(number + 1):
-                diff = self._store.diff(block_hash)
-                if diff is not None:
-                    _note_written(self._last_written, stored, diff)
-                else:  # stored by an older version, or lost by the disk
-                    self._unknown_up_to = max(self._unknown_up_to, stored)
-        return self._last_written
+    def _written_above(self, number: int) -> dict[bytes, int] | None:
+        """The highest number of a block above `number` that wrote a node, by the node's key; None if it is too much."""
+        if self._last_written is not None:
+            return self._last_written
+        last_written: dict[bytes, int] = {}
+        for stored, block_hash in self._store.blocks_from(number + 1):
+            diff = self._store.diff(block_hash)
+            if diff is not None:
+                _note_written(last_written, stored, diff)
+            else:  # stored by an older version, or lost by the disk
+                self._unknown_up_to = max(self._unknown_up_to, stored)
+            if len(last_written) > MAX_REMEMBERED_NODES:
+                self._is_too_far_behind = True
+                _log.warning(
+                    "pruning_too_far_behind", first_whole=number, advice="stop the node, run openledger db prune"
+                )
+                return None
+        self._last_written = last_written
+        return last_written
 
     def _drop_changes_of(self, number: int) -> None:
         """The history entries of a canonical block, and the blocks beside it that are dead since it is final."""

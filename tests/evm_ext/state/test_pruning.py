@@ -9,6 +9,7 @@ import pytest
 from openledger.evm_ext import Chain
 from openledger.evm_ext.errors import InconsistentHeads, StatePruned, UnknownBlock
 from openledger.evm_ext.integrity import check
+from openledger.evm_ext.state import pruning
 from openledger.evm_ext.state.policy import StateHistory
 from openledger.evm_ext.store import Store
 from openledger.evm_ext.sweep import sweep
@@ -169,6 +170,17 @@ def test_an_archive_that_becomes_pruned_catches_up_in_steps(states, pair, tmp_pa
     assert chain._states.first_whole == 0
     grow(states, chain, 9)
     assert chain._states.first_whole == chain.head("finalized").number - PRUNED.keep_blocks
+    assert list(check(chain._store, deep=True)) == []
+    chain.close()
+
+
+def test_a_chain_too_far_behind_is_left_to_the_sweep(states, pair, tmp_path, monkeypatch):
+    _, archive = pair
+    archive.close()
+    monkeypatch.setattr(pruning, "MAX_REMEMBERED_NODES", 50)
+    chain = Chain.open(tmp_path / "archive", states.genesis(), history=PRUNED)
+    grow(states, chain, 2)
+    assert chain._states.first_whole == 0
     assert list(check(chain._store, deep=True)) == []
     chain.close()
 
