@@ -18,7 +18,7 @@ from openledger.evm_ext.block import (
 from openledger.evm_ext.building import ParentState, execute_block
 from openledger.evm_ext.conformance.accounts import MemoryState, difference
 from openledger.evm_ext.conformance.blockchain_fixture import BlockchainCase, BlockStep, PayloadStep
-from openledger.evm_ext.conformance.networks import schedule_of
+from openledger.evm_ext.conformance.networks import check_excess_blob_gas, schedule_of
 from openledger.evm_ext.conformance.values import InvalidFixture, as_list, as_object, data, member, quantity
 from openledger.evm_ext.payload import ExecutionPayload, Withdrawal
 from openledger.evm_ext.transactions import BLOB
@@ -62,6 +62,7 @@ class _Chain:
     def __init__(self, case: BlockchainCase) -> None:
         schedule = schedule_of(case.network, case.blobs)
         genesis = case.genesis
+        check_excess_blob_gas(genesis.excess_blob_gas, schedule)
         self.rules = Rules.from_genesis(
             Genesis(
                 rules="ethereum",
@@ -131,14 +132,17 @@ def _block_of_payload(step: PayloadStep) -> Block:
     try:
         payload = _payload(fields, form, step.parameters[2] if wanted > 2 else None)
         requests_hash = _requests_hash(step.parameters[3]) if wanted > 3 else EMPTY_REQUESTS_HASH
-        versioned = [data(item, "a versioned hash") for item in step.parameters[1]] if wanted > 1 else None
+        hashes = as_list(step.parameters[1], "versioned hashes") if wanted > 1 else None
+        versioned = None if hashes is None else [data(item, "a versioned hash") for item in hashes]
     except InvalidFixture as error:
         raise errors.UndecodableBlock(str(error)) from None
     block = block_from_payload(payload, requests_hash, form)
     if versioned is not None:
-        hashes = [item for tx in block.transactions if tx.type == BLOB for item in tx.blob_versioned_hashes]
-        if hashes != versioned:
-            raise errors.InvalidBlock(f"the payload's blobs are not those of the call: {len(hashes)}, {len(versioned)}")
+        carried = [item for tx in block.transactions if tx.type == BLOB for item in tx.blob_versioned_hashes]
+        if carried != versioned:
+            raise errors.InvalidBlock(
+                f"the payload's blobs are not those of the call: {len(carried)}, {len(versioned)}"
+            )
     return block
 
 

@@ -39,6 +39,7 @@ _FORKS: Mapping[str, Hardfork] = {
     "prague": Hardfork.PRAGUE,
     "osaka": Hardfork.OSAKA,
 }
+_HIGHEST_EXPONENT = 1_000
 _BLOB_FORKS = ("bpo1", "bpo2", "bpo3", "bpo4", "bpo5")
 _TRANSITION = re.compile(r"(?P<before>[A-Za-z0-9]+?)To(?P<after>[A-Z][A-Za-z0-9]*?)At(?P<unit>Time|Diff)?(?P<at>\w+)")
 # Where a file from the time before `network` follows several forks in a row.
@@ -70,6 +71,14 @@ def schedule_of(network: str, blobs: Mapping[str, BlobParameters] | None = None)
     if by_time != (found["unit"] == "Time"):
         raise InvalidFixture(f"unknown network {network!r}: {found['after']} does not start by that unit")
     return _since(before, found["after"], start)
+
+
+def check_excess_blob_gas(excess: int, schedule: HardforkSchedule) -> None:
+    """Raises `InvalidFixture` where blob gas would cost more than there is (e**178 is above 2**256): the price of such
+    an excess takes forever to work out."""
+    fraction = min((blobs.base_fee_update_fraction for blobs in schedule.blob_schedule.values()), default=1)
+    if excess > _HIGHEST_EXPONENT * fraction:
+        raise InvalidFixture(f"an excess of {excess} blob gas makes a price that no block can have")
 
 
 def _since(schedule: HardforkSchedule, name: str, start: int) -> HardforkSchedule:

@@ -157,6 +157,8 @@ def read_blobs(value: Any) -> dict[str, BlobParameters]:
             quantity(member(entry, "max", where), f"{where}.max", 32),
             quantity(member(entry, "baseFeeUpdateFraction", where), f"{where}.baseFeeUpdateFraction", 64),
         )
+        if not schedule[fork.lower()].base_fee_update_fraction:
+            raise InvalidFixture(f"{where}.baseFeeUpdateFraction must not be 0")
     return schedule
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from openledger.evm_ext import errors
 from openledger.evm_ext.block import EMPTY_REQUESTS_HASH, EMPTY_UNCLES_HASH, Header, HeaderForm, header_form
 from openledger.evm_ext.conformance.accounts import MemoryState, difference
-from openledger.evm_ext.conformance.networks import schedule_of
+from openledger.evm_ext.conformance.networks import check_excess_blob_gas, schedule_of
 from openledger.evm_ext.conformance.state_fixture import POSSIBLY_INVALID, StateCase, UnsignedTransaction
 from openledger.evm_ext.encoding import encode
 from openledger.evm_ext.fees import next_excess_blob_gas
@@ -119,6 +119,7 @@ def _header(case: StateCase, schedule: HardforkSchedule) -> Header:
         excess = next_excess_blob_gas(
             environment.parent_excess_blob_gas, environment.parent_blob_gas_used, blobs.target << 17
         )
+    check_excess_blob_gas(excess or 0, schedule)
     base_fee = _DEFAULT_BASE_FEE if environment.base_fee_per_gas is None else environment.base_fee_per_gas
     merged = schedule.surely_merged(environment.number, environment.timestamp)
     return Header(

@@ -14,6 +14,7 @@ from openledger.evm_ext.conformance.blockchain_run import run_blockchain_case
 from openledger.evm_ext.conformance.runner import Unit, run_unit
 from openledger.evm_ext.conformance.state_fixture import read_state_cases
 from openledger.evm_ext.conformance.state_run import run_state_case
+from openledger.evm_ext.conformance.values import InvalidFixture
 
 VECTORS = Path(__file__).parent / "vectors"
 CHAINS, PROGRAMS = VECTORS / "chains_by_eels.json", VECTORS / "programs_by_eels.json"
@@ -63,6 +64,32 @@ def test_a_wrong_root_wrong_logs_and_a_wrong_exception_fail():
     assert "logs" in state_case(lambda post: post.update(logs="0x" + "11" * 32))
     assert "accepted" in state_case(lambda post: post.update(expectException="TransactionException.NONCE_TOO_LOW"))
     assert "refused" in state_case(lambda post: post.update(txbytes="0x02c0"))
+
+
+@pytest.mark.parametrize("excess", ["0xffffffffffffffff", "0x1000000000"])
+def test_a_blob_price_that_takes_forever_is_refused(excess):
+    name, document = next(iter(loaded(PROGRAMS).items()))
+    (case,) = read_state_cases(name, {**document, "env": {**document["env"], "currentExcessBlobGas": excess}}, "Prague")
+    with pytest.raises(InvalidFixture, match="no block can have"):
+        run_state_case(case)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"baseFeeUpdateFraction": "0x0"}, "must not be 0"),
+        ({"target": None}, "lacks target"),
+        ({"max": "many"}, "must be a number"),
+    ],
+)
+def test_a_blob_schedule_that_cannot_be_is_refused(change, words):
+    document = chain()
+    blobs = {"target": "0x6", "max": "0x9", "baseFeeUpdateFraction": "0x4c6964"}
+    document["config"]["blobSchedule"] = {"Prague": blobs}
+    assert run_chain(document) is None
+    document["config"]["blobSchedule"] = {"Prague": {**blobs, **change}}
+    with pytest.raises(InvalidFixture, match=words):
+        run_chain(document)
 
 
 def test_what_differs_in_the_state_is_said():
@@ -209,6 +236,7 @@ def test_requests_of_the_engine_api_are_held_to_the_header():
     [
         (lambda call: call["params"][1].pop(), "blobs"),
         (lambda call: call["params"].pop(), "3 parameters"),
+        (lambda call: call["params"].__setitem__(1, None), "versioned hashes must be a list"),
         (lambda call: call["params"][0].update(gasUsed="0x1"), "block_hash"),
         (lambda call: call["params"][0].update(stateRoot="0x1"), "32 bytes"),
         (lambda call: call["params"][0].pop("blobGasUsed"), "blobGasUsed"),
