@@ -15,8 +15,9 @@ from typing import Any
 
 from openledger.evm_ext.vm.generated.profile import Profile, profile_of
 from openledger.evm_ext.vm.generated.runtime import HALTED, NAMES
+from openledger.evm_ext.vm.generated.shape import backward_targets
 from openledger.evm_ext.vm.generated.source import function_name, write
-from openledger.evm_ext.vm.generated.trace import Tracer, backward_targets
+from openledger.evm_ext.vm.generated.trace import Tracer
 from openledger.evm_ext.vm.parts import push_data
 
 TraceFunction = Callable[[list[int], Any, bytearray, int, int], tuple[int, int]]

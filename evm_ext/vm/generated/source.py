@@ -8,7 +8,7 @@ own functions run.
 
 from __future__ import annotations
 
-from openledger.evm_ext.vm.generated.trace import Charge, Leave, Line, Repeat, Trace
+from openledger.evm_ext.vm.generated.path import Charge, Leave, Line, Repeat, Trace
 from openledger.evm_ext.vm.generated.values import Value
 from openledger.evm_ext.vm.parts import STACK_LIMIT
 

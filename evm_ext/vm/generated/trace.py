@@ -8,13 +8,12 @@ knows the exact point of failure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from openledger.evm_ext.vm.generated.path import Charge, Leave, Line, Path, Repeat, Segment, Trace
 from openledger.evm_ext.vm.generated.profile import Profile
+from openledger.evm_ext.vm.generated.shape import only_fails
 from openledger.evm_ext.vm.generated.values import (
     ZERO,
     Emit,
-    Facts,
     Test,
     Value,
     arithmetic,
@@ -30,108 +29,8 @@ MAX_PATH_OPCODES = 400
 MAX_STEPS = 1_600
 MAX_EXPLORED_STEPS = 1_000
 MAX_NESTING = 10
-_COLD_SCAN = 24
 _UINT64 = (1 << 64) - 1
 _ADDRESS = (1 << 160) - 1
-
-_TERMINAL = frozenset({0x00, 0xF3, 0xFF})
-
-
-@dataclass
-class Segment:
-    """Gas that is charged at once."""
-
-    gas: int = 0
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of Python."""
-
-    indent: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Charge:
-    """Take a segment's gas, or go on at `position` in the plain tier."""
-
-    indent: int
-    segment: Segment
-    position: int
-    stack: tuple[Value, ...]
-    taken: int
-
-
-@dataclass(frozen=True)
-class Leave:
-    """Write the stack back and give `position` (Python text) to whoever runs the frame."""
-
-    indent: int
-    position: str
-    stack: tuple[Value, ...]
-    taken: int
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """Back to where the trace began, with these values for the topmost words."""
-
-    indent: int
-    stack: tuple[Value, ...]
-
-
-Item = Line | Charge | Leave | Repeat
-
-
-@dataclass
-class Trace:
-    """What was found from one place: `items` in order; `needs` words of the stack are read, it grows by `grows`;
-    `loops` if some path comes back to the start; `inputs` are the frame's values that are used; `steps` is how
-    much was followed, the price of compiling."""
-
-    start: int
-    items: list[Item] = field(default_factory=list)
-    needs: int = 0
-    grows: int = 0
-    loops: bool = False
-    inputs: set[str] = field(default_factory=set)
-    calls: set[int] = field(default_factory=set)
-    steps: int = 0
-
-
-@dataclass
-class _Path:
-    """One way through the code. `stack` are the words above what was there at the start, of which `taken` are
-    consumed; `covered` bytes of memory exist; `stored` are words at constant places of memory."""
-
-    position: int
-    indent: int
-    items: list[Item]
-    stack: list[Value] = field(default_factory=list)
-    taken: int = 0
-    visited: set[int] = field(default_factory=set)
-    covered: int = 0
-    stored: dict[int, Value] = field(default_factory=dict)
-    facts: Facts = field(default_factory=Facts)
-    segment: Segment | None = None
-    opcodes: int = 0
-
-    def branch(self, position: int) -> _Path:
-        """The way taken inside an `if`."""
-        return _Path(
-            position,
-            self.indent + 1,
-            [],
-            list(self.stack),
-            self.taken,
-            set(self.visited),
-            self.covered,
-            dict(self.stored),
-            self.facts.copy(),
-            None,
-            self.opcodes,
-        )
 
 
 class Tracer:
@@ -155,16 +54,16 @@ class Tracer:
             and opcode not in self._profile.calls
         ):
             return None
-        path = _Path(start, 1, trace.items)
+        path = Path(start, 1, trace.items)
         self._run(path)
         return trace
 
     # --- the pieces --------------------------------------------------------------------------------------
 
-    def _line(self, path: _Path, text: str) -> None:
+    def _line(self, path: Path, text: str) -> None:
         path.items.append(Line(path.indent, text))
 
-    def _emitter(self, path: _Path) -> Emit:
+    def _emitter(self, path: Path) -> Emit:
         def emit(text: str, top: int = WORD) -> Value:
             self._names += 1
             name = f"t{self._names}"
@@ -173,13 +72,13 @@ class Tracer:
 
         return emit
 
-    def _charge(self, path: _Path, gas: int) -> None:
+    def _charge(self, path: Path, gas: int) -> None:
         if path.segment is None:
             path.segment = Segment()
             path.items.append(Charge(path.indent, path.segment, path.position, tuple(path.stack), path.taken))
         path.segment.gas += gas
 
-    def _pop(self, path: _Path) -> Value:
+    def _pop(self, path: Path) -> Value:
         if path.stack:
             return path.stack.pop()
         value = Value(f"e{path.taken}")
@@ -187,18 +86,18 @@ class Tracer:
         self._trace.needs = max(self._trace.needs, path.taken)
         return value
 
-    def _push(self, path: _Path, value: Value) -> None:
+    def _push(self, path: Path, value: Value) -> None:
         path.stack.append(value)
         self._trace.grows = max(self._trace.grows, len(path.stack) - path.taken)
 
-    def _reach(self, path: _Path, depth: int) -> None:
+    def _reach(self, path: Path, depth: int) -> None:
         """At least `depth` words on the followed stack."""
         while len(path.stack) < depth:
             path.stack.insert(0, Value(f"e{path.taken}"))
             path.taken += 1
             self._trace.needs = max(self._trace.needs, path.taken)
 
-    def _leave(self, path: _Path, position: str) -> None:
+    def _leave(self, path: Path, position: str) -> None:
         path.items.append(Leave(path.indent, position, tuple(path.stack), path.taken))
 
     def _input(self, name: str, top: int = WORD) -> Value:
@@ -207,7 +106,7 @@ class Tracer:
 
     # --- following ---------------------------------------------------------------------------------------
 
-    def _run(self, path: _Path) -> bool:
+    def _run(self, path: Path) -> bool:
         """Follow until the path ends; whether some way along it comes back to the start."""
         code, profile = self._code, self._profile
         looped = False
@@ -243,7 +142,7 @@ class Tracer:
                 self._leave(path, f"~{position}")
                 return looped
 
-    def _inline(self, path: _Path, opcode: int) -> tuple[bool, bool]:
+    def _inline(self, path: Path, opcode: int) -> tuple[bool, bool]:
         """(whether the path ended, whether a branch came back to the start)."""
         position = path.position
         self._charge(path, self._profile.gas[opcode])
@@ -281,7 +180,7 @@ class Tracer:
             self._push(path, self._context(path, opcode))
         return False, False
 
-    def _compute(self, path: _Path, opcode: int) -> Value:
+    def _compute(self, path: Path, opcode: int) -> Value:
         emit = self._emitter(path)
         a = self._pop(path)
         if opcode == 0x15:
@@ -308,7 +207,7 @@ class Tracer:
                 self._line(path, "if g<0: out_of_gas(g)")
         return arithmetic(opcode, a, b, path.facts, emit)
 
-    def _context(self, path: _Path, opcode: int) -> Value:
+    def _context(self, path: Path, opcode: int) -> Value:
         emit = self._emitter(path)
         if opcode == 0x35:
             a = self._pop(path)
@@ -330,7 +229,7 @@ class Tracer:
 
     # --- memory ------------------------------------------------------------------------------------------
 
-    def _cover(self, path: _Path, start: Value, size: Value) -> None:
+    def _cover(self, path: Path, start: Value, size: Value) -> None:
         """Memory exists from `start` for `size` bytes; what it costs is charged."""
         if size.const == 0:
             return
@@ -344,7 +243,7 @@ class Tracer:
         guard = "" if size.const is not None else f"{size.text} and "
         self._line(path, f"if {guard}len(B)<{end_text}: g=grow(B,{end_text},g)")
 
-    def _memory(self, path: _Path, opcode: int) -> None:
+    def _memory(self, path: Path, opcode: int) -> None:
         emit = self._emitter(path)
         if opcode == 0x59:
             self._push(path, emit("len(B)", _UINT64))
@@ -382,7 +281,7 @@ class Tracer:
                 self._line(path, f"g=copy_into(B,{start.text},{source},{second.text},{size.text},g)")
             path.stored.clear()
 
-    def _load_word(self, path: _Path, start: Value) -> Value:
+    def _load_word(self, path: Path, start: Value) -> Value:
         if start.const is not None and start.const in path.stored:
             return path.stored[start.const]
         self._cover(path, start, _THIRTY_TWO)
@@ -391,7 +290,7 @@ class Tracer:
             path.stored[start.const] = value
         return value
 
-    def _store_word(self, path: _Path, start: Value, value: Value) -> None:
+    def _store_word(self, path: Path, start: Value, value: Value) -> None:
         if start.const is None:
             path.stored.clear()
             return
@@ -401,7 +300,7 @@ class Tracer:
 
     # --- jumps -------------------------------------------------------------------------------------------
 
-    def _jump(self, path: _Path) -> bool:
+    def _jump(self, path: Path) -> bool:
         """Whether the path ended."""
         target = self._pop(path)
         if target.const is not None and target.const in self._destinations:
@@ -410,14 +309,14 @@ class Tracer:
         self._jump_to_unknown(path, target)
         return True
 
-    def _jump_to_unknown(self, path: _Path, target: Value) -> None:
+    def _jump_to_unknown(self, path: Path, target: Value) -> None:
         if target.const is not None:
             self._line(path, f"invalid_jump(code,{target.text})")
             return
         self._line(path, f"if {target.text} not in J: invalid_jump(code,{target.text})")
         self._leave(path, target.text)
 
-    def _branch(self, path: _Path) -> tuple[bool, bool]:
+    def _branch(self, path: Path) -> tuple[bool, bool]:
         target = self._pop(path)
         condition = self._pop(path)
         after = path.position
@@ -438,7 +337,7 @@ class Tracer:
         if self._explores and path.indent < MAX_NESTING and self._explore(path, target.const, test):
             path.facts.assume(test.inverse)
             return False, True
-        if self._is_cold(after):
+        if only_fails(self._code, after, self._destinations):
             self._side_exit(path, test.inverse, after)
             path.facts.assume(test)
             path.position = target.const
@@ -447,7 +346,7 @@ class Tracer:
             path.facts.assume(test.inverse)
         return False, False
 
-    def _explore(self, path: _Path, target: int, test: Test) -> bool:
+    def _explore(self, path: Path, target: int, test: Test) -> bool:
         """Follow a branch; keep it if it comes back to the start of the trace."""
         trace = self._trace
         if trace.steps > MAX_EXPLORED_STEPS:
@@ -462,30 +361,13 @@ class Tracer:
         trace.needs, trace.grows, trace.loops, trace.inputs, trace.calls = before
         return False
 
-    def _side_exit(self, path: _Path, test: Test, position: int) -> None:
+    def _side_exit(self, path: Path, test: Test, position: int) -> None:
         self._line(path, f"if {test.text}:")
         path.items.append(Leave(path.indent + 1, str(position), tuple(path.stack), path.taken))
 
-    def _is_cold(self, position: int) -> bool:
-        """Whether what follows is only a way to fail."""
-        code, pushed = self._code, -1
-        for _ in range(_COLD_SCAN):
-            opcode = code[position] if position < len(code) else 0
-            if opcode in (0xFD, 0xFE):
-                return True
-            if opcode == 0x56 and pushed in self._destinations:
-                position = pushed
-            elif opcode in (0x56, 0x57) or opcode in _TERMINAL:
-                return False
-            else:
-                size = opcode - 0x5F if 0x5F <= opcode <= 0x7F else 0
-                pushed = int.from_bytes(code[position + 1 : position + 1 + size], "big") if size else -1
-                position += 1 + size
-        return False
-
     # --- what leaves the machine's hands ------------------------------------------------------------------
 
-    def _end(self, path: _Path, opcode: int) -> None:
+    def _end(self, path: Path, opcode: int) -> None:
         if opcode == 0x00:
             self._line(path, "return HALTED,g")
             return
@@ -500,7 +382,7 @@ class Tracer:
             self._line(path, "c._gas_meter.gas_remaining=g")
             self._line(path, f"revert(c,{output})")
 
-    def _function(self, path: _Path, opcode: int) -> None:
+    def _function(self, path: Path, opcode: int) -> None:
         """Through a lean function that charges by itself."""
         self._trace.calls.add(opcode)
         if opcode == 0x54:
@@ -519,7 +401,7 @@ class Tracer:
             topics = "".join(f"{self._pop(path).text}," for _ in range(opcode - 0xA0))
             self._line(path, f"g=F{opcode}(c,B,{start.text},{size.text},({topics}),g)")
 
-    def _call(self, path: _Path, opcode: int, takes: int, gives: int) -> None:
+    def _call(self, path: Path, opcode: int, takes: int, gives: int) -> None:
         """Through the machine's own function, with the words it takes on top of the real stack."""
         path.segment = None
         self._trace.calls.add(opcode)
@@ -567,17 +449,3 @@ def _to_bytes(value: Value) -> str:
     if value.const is not None:
         return repr(value.const.to_bytes(32, "big"))
     return f"{value.text}.to_bytes(32,'big')"
-
-
-def backward_targets(code: bytes, destinations: frozenset[int]) -> frozenset[int]:
-    """Destinations that are pushed further down: where loops may begin."""
-    found = set()
-    position = 0
-    while position < len(code):
-        size = code[position] - 0x5F if 0x60 <= code[position] <= 0x7F else 0
-        if 0 < size <= 4:
-            pushed = int.from_bytes(code[position + 1 : position + 1 + size], "big")
-            if pushed <= position and pushed in destinations:
-                found.add(pushed)
-        position += 1 + size
-    return frozenset(found)

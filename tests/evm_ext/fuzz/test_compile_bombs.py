@@ -10,7 +10,7 @@ from evm_fuzz import ours
 from evm_fuzz.case import SENDER, Case, difference
 
 from openledger.evm_ext.vm.computation import with_tier
-from openledger.evm_ext.vm.generated import cache, trace
+from openledger.evm_ext.vm.generated import cache, path, trace
 from openledger.evm_ext.vm.machines import machine
 from openledger.genesis.genesis import GenesisAccount
 from openledger.genesis.hardforks import Hardfork
@@ -89,7 +89,7 @@ def followed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     original = trace.Tracer.follow
 
-    def follow(self: trace.Tracer, start: int) -> trace.Trace | None:
+    def follow(self: trace.Tracer, start: int) -> path.Trace | None:
         found = original(self, start)
         seen.append(1 if found is None else found.steps)
         return found
