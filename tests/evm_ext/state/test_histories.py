@@ -6,6 +6,7 @@ import random
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -152,7 +153,8 @@ class Histories(RuleBasedStateMachine):
             assert self.states.flat_tables(chain) == self.states.trie_tables(chain, head.state_root)
 
 
-def test_random_histories_read_as_a_plain_dict_does(states):
+@pytest.mark.parametrize("examples", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_random_histories_read_as_a_plain_dict_does(states, examples):
     class Machine(Histories):
         pass
 
@@ -160,7 +162,7 @@ def test_random_histories_read_as_a_plain_dict_does(states):
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=10,
+            max_examples=examples,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
