@@ -145,15 +145,7 @@ def receipts_root(receipts: Iterable[Receipt]) -> bytes:
 
 def encode_stored(receipts: Iterable[Receipt]) -> bytes:
     """The receipts of a block with their derived fields, as the store keeps them."""
-    return encode_sequence(
-        encode_sequence(
-            [
-                encode_bytes(receipt.encode()),
-                *(encoding.EMPTY_LIST if value is None else _encode_optional(value) for value in _derived(receipt)),
-            ]
-        )
-        for receipt in receipts
-    )
+    return encode_sequence([_encode_stored_receipt(receipt) for receipt in receipts])
 
 
 def decode_stored(raw: bytes) -> tuple[Receipt, ...]:
@@ -181,6 +173,8 @@ _DERIVED = (
     "blob_gas_price",
 )
 _derived = attrgetter(*_DERIVED)
+_NO_MORE = [None] * (len(_DERIVED) - 2)
+_ENCODED_NO_MORE = encoding.EMPTY_LIST * (len(_DERIVED) - 2)
 
 
 def _encode_log(log: Log) -> bytes:
@@ -226,6 +220,16 @@ def _decode_log(item: Item) -> Log:
         topics=tuple(encoding.to_bytes(topic, 32) for topic in encoding.to_list(topics)),
         data=encoding.to_bytes(data),
     )
+
+
+def _encode_stored_receipt(receipt: Receipt) -> bytes:
+    gas_used, price, *rest = _derived(receipt)
+    parts = [encode_bytes(receipt.encode()), _encode_optional(gas_used), _encode_optional(price)]
+    if rest == _NO_MORE:
+        parts.append(_ENCODED_NO_MORE)
+    else:
+        parts += [encoding.EMPTY_LIST if value is None else _encode_optional(value) for value in rest]
+    return encode_sequence(parts)
 
 
 def _encode_optional(value: int | bytes) -> bytes:

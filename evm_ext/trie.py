@@ -296,11 +296,7 @@ class Trie:
             return encode_sequence((encode_bytes(path), reference)), [path, _item(reference)]
         # Nearly all children are absent or unchanged: no call for them.
         parts = [
-            EMPTY_STRING
-            if not child
-            else b"\xa0" + child
-            if type(child) is bytes
-            else self._reference(child, nodes)
+            EMPTY_STRING if not child else b"\xa0" + child if type(child) is bytes else self._reference(child, nodes)
             for child in node.children
         ]
         item: list[Any] = [
