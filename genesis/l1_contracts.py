@@ -32,7 +32,7 @@ def l1_contracts(preset: Preset, timestamp: int, locked_wei: int) -> dict[bytes,
         **_system_config(preset),
         **_portal_and_oracle(preset, timestamp, locked_wei),
         **_bridges(preset),
-        predeploys.L1_PROXY_ADMIN: GenesisAccount(
+        preset.l1.proxy_admin: GenesisAccount(
             nonce=1,
             code=artifact("ProxyAdmin").deployed_bytecode,
             storage=artifact("ProxyAdmin").storage(_owner=preset.owner),
@@ -84,11 +84,11 @@ def _portal_and_oracle(preset: Preset, timestamp: int, locked_wei: int) -> dict[
     return {
         **proxied(
             preset.l1.portal,
-            predeploys.L1_PROXY_ADMIN,
+            preset.l1.proxy_admin,
             portal,
             state=fresh_portal
             | portal.storage(
-                superchainConfig=predeploys.L1_SUPERCHAIN_CONFIG,
+                superchainConfig=preset.l1.superchain_config,
                 l2Oracle=preset.l1.output_oracle,
                 systemConfig=preset.l1.system_config,
                 _balance=locked_wei,
@@ -97,7 +97,7 @@ def _portal_and_oracle(preset: Preset, timestamp: int, locked_wei: int) -> dict[
         ),
         **proxied(
             preset.l1.output_oracle,
-            predeploys.L1_PROXY_ADMIN,
+            preset.l1.proxy_admin,
             oracle,
             state=oracle.storage(
                 _initialized=1,
@@ -112,8 +112,8 @@ def _portal_and_oracle(preset: Preset, timestamp: int, locked_wei: int) -> dict[
             implementation_state=oracle.storage(_initialized=1, submissionInterval=1, l2BlockTime=1),
         ),
         **proxied(
-            predeploys.L1_SUPERCHAIN_CONFIG,
-            predeploys.L1_PROXY_ADMIN,
+            preset.l1.superchain_config,
+            preset.l1.proxy_admin,
             superchain,
             state={
                 **superchain.storage(_initialized=1),
@@ -131,13 +131,13 @@ def _bridges(preset: Preset) -> dict[bytes, GenesisAccount]:
     return {
         **proxied(
             preset.l1.cross_domain_messenger,
-            predeploys.L1_PROXY_ADMIN,
+            preset.l1.proxy_admin,
             messenger,
             state=messenger.storage(
                 _initialized=1,
                 xDomainMsgSender=UNSET_MESSAGE_SENDER,
                 otherMessenger=predeploys.L2_CROSS_DOMAIN_MESSENGER,
-                superchainConfig=predeploys.L1_SUPERCHAIN_CONFIG,
+                superchainConfig=preset.l1.superchain_config,
                 portal=preset.l1.portal,
                 systemConfig=preset.l1.system_config,
             ),
@@ -149,26 +149,26 @@ def _bridges(preset: Preset) -> dict[bytes, GenesisAccount]:
         ),
         **proxied(
             preset.l1.standard_bridge,
-            predeploys.L1_PROXY_ADMIN,
+            preset.l1.proxy_admin,
             bridge,
             state=bridge.storage(
                 _initialized=1,
                 messenger=preset.l1.cross_domain_messenger,
                 otherBridge=predeploys.L2_STANDARD_BRIDGE,
-                superchainConfig=predeploys.L1_SUPERCHAIN_CONFIG,
+                superchainConfig=preset.l1.superchain_config,
                 systemConfig=preset.l1.system_config,
             ),
             implementation_state=bridge.storage(_initialized=1, otherBridge=predeploys.L2_STANDARD_BRIDGE),
         ),
         **proxied(
             preset.l1.erc721_bridge,
-            predeploys.L1_PROXY_ADMIN,
+            preset.l1.proxy_admin,
             erc721_bridge,
             state=erc721_bridge.storage(
                 _initialized=1,
                 messenger=preset.l1.cross_domain_messenger,
                 otherBridge=predeploys.L2_ERC721_BRIDGE,
-                superchainConfig=predeploys.L1_SUPERCHAIN_CONFIG,
+                superchainConfig=preset.l1.superchain_config,
             ),
             implementation_state=erc721_bridge.storage(_initialized=1, otherBridge=predeploys.L2_ERC721_BRIDGE),
         ),

@@ -43,6 +43,8 @@ class L1Contracts:
     cross_domain_messenger: bytes
     standard_bridge: bytes
     erc721_bridge: bytes
+    superchain_config: bytes
+    proxy_admin: bytes
 
 
 @dataclass(frozen=True)

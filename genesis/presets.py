@@ -30,6 +30,8 @@ DEV_L1_CONTRACTS: Final = L1Contracts(
     cross_domain_messenger=predeploys.L1_CROSS_DOMAIN_MESSENGER,
     standard_bridge=predeploys.L1_STANDARD_BRIDGE,
     erc721_bridge=predeploys.L1_ERC721_BRIDGE,
+    superchain_config=predeploys.L1_SUPERCHAIN_CONFIG,
+    proxy_admin=predeploys.L1_PROXY_ADMIN,
 )
 
 

@@ -34,12 +34,13 @@ def _canonical_type(parameter: Mapping[str, Any]) -> str:
     return kind
 
 
-def _types(parameters: Iterable[Mapping[str, Any]]) -> list[str]:
+def canonical_types(parameters: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The types of an entry's inputs or outputs, tuples spelled out, as eth_abi takes them."""
     return [_canonical_type(p) for p in parameters]
 
 
 def _signature(entry: Mapping[str, Any]) -> str:
-    return f"{entry['name']}({','.join(_types(entry['inputs']))})"
+    return f"{entry['name']}({','.join(canonical_types(entry['inputs']))})"
 
 
 class Contract:
@@ -73,7 +74,7 @@ class Contract:
         Raises UnknownEntry, or eth_abi's EncodingError naming the argument that does not fit its type.
         """
         entry = self._function(function)
-        body: bytes = encode(_types(entry["inputs"]), arguments)
+        body: bytes = encode(canonical_types(entry["inputs"]), arguments)
         return self.selector(function) + body
 
     def selector(self, function: str) -> bytes:
@@ -82,12 +83,12 @@ class Contract:
 
     def decode_call(self, function: str, data: bytes) -> tuple[Any, ...]:
         """The arguments in a call's data: the inverse of `encode`."""
-        values: tuple[Any, ...] = decode(_types(self._function(function)["inputs"]), data[4:])
+        values: tuple[Any, ...] = decode(canonical_types(self._function(function)["inputs"]), data[4:])
         return values
 
     def decode(self, function: str, output: bytes) -> tuple[Any, ...]:
         """The values that `function` returned."""
-        values: tuple[Any, ...] = decode(_types(self._function(function)["outputs"]), output)
+        values: tuple[Any, ...] = decode(canonical_types(self._function(function)["outputs"]), output)
         return values
 
     def topic(self, event: str) -> bytes:
@@ -103,7 +104,7 @@ class Contract:
         entry = self._events.get(first)
         if entry is None:
             return None
-        plain = iter(decode(_types(i for i in entry["inputs"] if not i["indexed"]), data))
+        plain = iter(decode(canonical_types(i for i in entry["inputs"] if not i["indexed"]), data))
         rest = iter(indexed)
         arguments = {
             i["name"]: decode([_canonical_type(i)], next(rest))[0] if i["indexed"] else next(plain)
@@ -123,7 +124,7 @@ class Contract:
                 code = decode(["uint256"], body)[0]
                 return f"panic {code:#x}: {_PANICS.get(code, 'see the Solidity documentation')}"
             if entry := self._errors.get(selector):
-                values = decode(_types(entry["inputs"]), body)
+                values = decode(canonical_types(entry["inputs"]), body)
                 shown = ", ".join(
                     f"{i['name'] or i['type']} {'0x' + v.hex() if isinstance(v, bytes) else v}"
                     for i, v in zip(entry["inputs"], values)

@@ -27,7 +27,7 @@ from openledger.node.folder_lock import locked_folder
 from openledger.node.http import AccessPolicy, HttpLimits, Router
 from openledger.node.latency import collect_garbage, prefer_latency
 from openledger.node.listening import http_service
-from openledger.node.network import Network, open_or_create_network, read_network
+from openledger.node.network import Network, join_network, open_or_create_network, read_network
 from openledger.node.open_files import raise_open_files_limit
 from openledger.node.rollup_node import RollupNode, open_rollup_node
 from openledger.node.serving import open_serving
@@ -43,14 +43,28 @@ API_LIMITS = HttpLimits(body=8 << 20)
 def network_of(config: Config) -> Network:
     """The chain this data folder belongs to. Only `dev` begins one. Raises StartupError."""
     own = config.folder / "network.json"
+    if config.role == "dev" and config.network != "devnet":
+        raise StartupError(f"`dev` runs a devnet, not {config.network}: use `openledger node --role sequencer`")
+    if config.network_file is not None:
+        return join_network(own, config.network_file)
     if config.role == "dev":
-        if config.network != "devnet":
-            raise StartupError(f"`dev` runs a devnet, not {config.network}: use `openledger node --role sequencer`")
         return open_or_create_network(own, config.network, int(time.time()))
-    if config.network_file is None or own.exists():
-        return read_network(own)
-    network = read_network(config.network_file)
-    return open_or_create_network(own, network.preset.name, network.timestamp_s)
+    return read_network(own)
+
+
+def _check_l1(config: Config, network: Network) -> None:
+    """`dev` embeds the L1 of a chain that began with it, and no other. Raises StartupError."""
+    if config.role != "dev":
+        return
+    if network.l1_genesis is None and config.l1_rpc_url:
+        raise StartupError(
+            "this devnet has its own embedded L1: leave l1_rpc_url out, or deploy to that L1 with `openledger l1 deploy` "
+            "and give its --network-file and an empty --data-dir"
+        )
+    if network.l1_genesis is not None and not config.l1_rpc_url:
+        raise StartupError(
+            f"this chain lives on L1 chain {network.preset.l1_chain_id}: name its JSON-RPC with --l1-rpc-url"
+        )
 
 
 def _check_endpoints(config: Config) -> None:
@@ -73,10 +87,12 @@ async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None
     async with AsyncExitStack() as stack:
         stack.enter_context(locked_folder(config.folder))
         network = network_of(config)
+        _check_l1(config, network)
         services: list[Service] = []
         if config.role == "dev":
             services += await stack.enter_async_context(embedded_da(config, network))
-            services += await stack.enter_async_context(embedded_l1(config, network))
+            if network.l1_genesis is None:
+                services += await stack.enter_async_context(embedded_l1(config, network))
         node = await stack.enter_async_context(open_rollup_node(config, network))
         router = Router()
         services.insert(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from openledger.node.cli.options import ConfigFile, DataDir, Host, LogFormat, LogLevel, PortOffset
+from openledger.node.cli.options import ConfigFile, DataDir, Host, LogFormat, LogLevel, NetworkFile, PortOffset
 
 
 def dev(
@@ -14,6 +14,10 @@ def dev(
     data_dir: DataDir = None,
     port_offset: PortOffset = None,
     host: Host = None,
+    network_file: NetworkFile = None,
+    l1_rpc_url: Annotated[
+        str | None, typer.Option(help="JSON-RPC of the L1 that `openledger l1 deploy` has prepared. Default: embedded.")
+    ] = None,
     validator: Annotated[bool, typer.Option(help="Also run a validator node in a process of its own.")] = True,
     serving: Annotated[bool, typer.Option(help="Also run the inference engine and its API.")] = True,
     log_level: LogLevel = None,
@@ -36,6 +40,8 @@ def dev(
         data_dir=data_dir,
         port_offset=port_offset,
         host=host,
+        network_file=network_file,
+        l1_rpc_url=l1_rpc_url,
         validator=validator,
         serving=serving,
         log_level=log_level,

@@ -22,6 +22,7 @@ from openledger.node.cli import (
     evm,
     finetune,
     health,
+    l1,
     node,
     quickstart,
     receipt,
@@ -60,6 +61,7 @@ app.add_typer(channel.app, name="channel")
 app.add_typer(receipt.app, name="receipt")
 app.add_typer(verify.app, name="verify")
 app.add_typer(bridge.app, name="bridge")
+app.add_typer(l1.app, name="l1")
 app.add_typer(rollup.app, name="rollup")
 app.add_typer(da.app, name="da")
 app.add_typer(evm.app, name="evm")
