@@ -24,7 +24,7 @@ import trio
 
 log = structlog.get_logger(__name__)
 
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0002
 YOUNG_OBJECTS = 2_000
 YOUNG_COLLECTIONS = 2
 NEVER = 1_000_000_000
