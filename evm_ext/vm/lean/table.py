@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 from eth.vm.logic.invalid import InvalidOpcode
@@ -36,4 +37,17 @@ def _opcode(value: int, entry: Any) -> Opcode:
             lean = written_opcode(name, entry.gas_cost)
     # Py-evm warns at every SELFDESTRUCT that the opcode is deprecated.
     own: Opcode = getattr(entry, "__wrapped__", entry)
-    return lean or own
+    return lean or _as_function(own)
+
+
+def _as_function(entry: Any) -> Opcode:
+    """A plain function: calling an object with `__call__` goes through C, of which Python 3.12 allows fewer levels
+    than the machine has frames."""
+    if isinstance(entry, FunctionType):
+        return entry
+    call = type(entry).__call__
+
+    def run(computation: Any) -> None:
+        call(entry, computation)
+
+    return run
