@@ -1,21 +1,29 @@
 """A whole rollup in one process, with time turned by hand: L1 chain, real DA server, sequencer, batcher, validators."""
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
+import orjson
 import pytest
 from eth_abi import encode as abi_encode
 
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.transactions import Transaction, sign_transaction
-from openledger.genesis.dev_accounts import BATCHER, USERS, DevAccount
+from openledger.genesis.dev_accounts import BATCHER, PROPOSER, USERS, DevAccount
 from openledger.genesis.hashing import keccak256
-from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_PORTAL
+from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_OUTPUT_ORACLE, L1_PORTAL
 from openledger.genesis.presets import DEVNET, l1_genesis, l2_genesis
+from openledger.node.bridge import Bridge
+from openledger.node.rpc.backend import RpcBackend
+from openledger.node.rpc.dispatcher import Caller, Dispatcher
+from openledger.node.rpc.ethereum import EthereumRpc
+from openledger.node.rpc_client import RpcClient, RpcError
 from openledger.rollup.batcher import Batcher, BatcherSettings
 from openledger.rollup.codec.batcher_transaction import encode_commitment_data
 from openledger.rollup.config import RollupConfig
@@ -26,6 +34,7 @@ from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
 from openledger.rollup.l1.dev_chain import DevL1
 from openledger.rollup.l1.local import LocalL1
+from openledger.rollup.proposer import Proposer
 from openledger.rollup.sequencer import Sequencer
 
 GENESIS_TIME = 1_700_000_000
@@ -132,7 +141,7 @@ class Network:
         transaction = self._signed(self.node.chain, self.node.pool, account, to, value, data)
         return self.node.pool.add(transaction.raw)
 
-    def send_l1(self, account: DevAccount, to: bytes, *, data: bytes = b"", gas: int = 1_000_000) -> bytes:
+    def send_l1(self, account: DevAccount, to: bytes | None, *, data: bytes = b"", gas: int = 1_000_000) -> bytes:
         transaction = self._signed(self.l1.chain, self.l1.pool, account, to, 0, data, gas)
         return self.l1.pool.add(transaction.raw)
 
@@ -176,6 +185,41 @@ class Network:
             max_fee_per_gas=20 * 10**9,
             max_priority_fee_per_gas=10**9,
         )
+
+    async def propose(self) -> None:
+        """Put every output root that is due on L1."""
+        proposer = Proposer(
+            self.node.engine, self.l1_view, self.l1_view, L1_OUTPUT_ORACLE, PROPOSER.private_key, clock=self.clock
+        )
+        while await proposer.step():
+            pass
+
+
+class Direct(RpcClient):
+    """JSON-RPC without a socket; whoever waits for a receipt lets the network's time pass."""
+
+    def __init__(self, chain: Chain, pool: TransactionPool, network: Network) -> None:
+        super().__init__("http://nowhere")
+        self._dispatcher = Dispatcher()
+        EthereumRpc(RpcBackend(chain, pool, client_version="test")).register(self._dispatcher)
+        self._network = network
+        self._numbers = itertools.count()
+
+    async def call(self, method: str, *params: Any) -> Any:
+        body = {"jsonrpc": "2.0", "id": next(self._numbers), "method": method, "params": params}
+        answer = orjson.loads(await self._dispatcher.handle(orjson.dumps(body), Caller()))
+        if "error" in answer:
+            failure = answer["error"]
+            raise RpcError(failure["code"], failure["message"], failure.get("data"))
+        return answer["result"]
+
+    async def wait_for_receipt(self, transaction_hash: bytes, timeout_s: float = 60.0) -> dict[str, Any]:
+        for _ in range(10):
+            receipt = await self.call("eth_getTransactionReceipt", "0x" + transaction_hash.hex())
+            if receipt is not None:
+                return receipt
+            await self._network.advance(4)
+        raise AssertionError("the transaction is in no block")
 
 
 def open_node(folder: Path, config: RollupConfig, l1: LocalL1, da: DASource, clock: ManualClock) -> Node:
@@ -241,3 +285,16 @@ def user() -> DevAccount:
 def reopen() -> Callable[[Path, dict[str, int]], AbstractAsyncContextManager[Network]]:
     """Opens a network in a folder that another process may have left."""
     return open_network
+
+
+@pytest.fixture
+async def rpcs(network: Network) -> tuple[RpcClient, RpcClient]:
+    """JSON-RPC of L1 and of L2."""
+    await network.advance(4)
+    return Direct(network.l1.chain, network.l1.pool, network), Direct(network.node.chain, network.node.pool, network)
+
+
+@pytest.fixture
+def bridge(rpcs: tuple[RpcClient, RpcClient]) -> Bridge:
+    """The bridge of the network, as `openledger bridge` uses it."""
+    return Bridge(DEVNET, *rpcs)

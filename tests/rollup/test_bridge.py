@@ -1,9 +1,5 @@
 """OPEN goes to L2 and back as the bridge's commands move it, on a whole network in one process."""
 
-import itertools
-from typing import Any
-
-import orjson
 import pytest
 
 from openledger.evm_ext.calls import CallRequest
@@ -11,52 +7,14 @@ from openledger.genesis.dev_accounts import OWNER, PROPOSER, USERS
 from openledger.genesis.hashing import keccak256
 from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_OUTPUT_ORACLE, L1_PORTAL
 from openledger.genesis.presets import DEVNET
-from openledger.node.bridge import Bridge, NotReady, Stage, WithdrawalStatus
+from openledger.node.bridge import NotReady, Stage, WithdrawalStatus
 from openledger.node.errors import UserError
-from openledger.node.rpc.backend import RpcBackend
-from openledger.node.rpc.dispatcher import Caller, Dispatcher
-from openledger.node.rpc.ethereum import EthereumRpc
-from openledger.node.rpc_client import RpcClient, RpcError
+from openledger.node.rpc_client import RpcError
 from openledger.node.wallet import TransactionReverted, Wallet
 from openledger.rollup.l1.output_oracle import OutputOracle
-from openledger.rollup.proposer import Proposer
 
 ALICE, BOB = Wallet(USERS[0].private_key), Wallet(USERS[1].private_key)
 INTERVAL, PERIOD = DEVNET.output_interval_blocks, DEVNET.finalization_period_s
-
-
-class Direct(RpcClient):
-    """JSON-RPC without a socket; whoever waits for a receipt lets the network's time pass."""
-
-    def __init__(self, chain, pool, network) -> None:
-        super().__init__("http://nowhere")
-        self._dispatcher = Dispatcher()
-        EthereumRpc(RpcBackend(chain, pool, client_version="test")).register(self._dispatcher)
-        self._network = network
-        self._numbers = itertools.count()
-
-    async def call(self, method: str, *params: Any) -> Any:
-        body = {"jsonrpc": "2.0", "id": next(self._numbers), "method": method, "params": params}
-        answer = orjson.loads(await self._dispatcher.handle(orjson.dumps(body), Caller()))
-        if "error" in answer:
-            failure = answer["error"]
-            raise RpcError(failure["code"], failure["message"], failure.get("data"))
-        return answer["result"]
-
-    async def wait_for_receipt(self, transaction_hash: bytes, timeout_s: float = 60.0) -> dict[str, Any]:
-        for _ in range(10):
-            receipt = await self.call("eth_getTransactionReceipt", "0x" + transaction_hash.hex())
-            if receipt is not None:
-                return receipt
-            await self._network.advance(4)
-        raise AssertionError("the transaction is in no block")
-
-
-@pytest.fixture
-async def bridge(network) -> Bridge:
-    await network.advance(4)
-    l1 = Direct(network.l1.chain, network.l1.pool, network)
-    return Bridge(DEVNET, l1, Direct(network.node.chain, network.node.pool, network))
 
 
 def open_on_l1(network, holder: bytes) -> int:
@@ -75,16 +33,7 @@ async def propose(network) -> None:
     await network.post()
     await network.advance(24)
     await network.node.driver.derive_to_tip()
-    proposer = Proposer(
-        network.node.engine,
-        network.l1_view,
-        network.l1_view,
-        L1_OUTPUT_ORACLE,
-        PROPOSER.private_key,
-        clock=network.clock,
-    )
-    while await proposer.step():
-        pass
+    await network.propose()
 
 
 async def test_open_goes_to_l2_and_back_to_the_wei(network, bridge) -> None:
