@@ -201,13 +201,16 @@ def disagreements(chain: Anvil, case: Case) -> Iterator[Disagreement]:
 
 def can_run(case: Case) -> bool:
     """One transaction a block; blob transactions need their blobs here. Authorities that do not exist are taken for ones that do, and refunded.
-    Storage alone is no obstacle to a creation, against EIP-7610; senders with code may send, against EIP-3607."""
+    Delegations hold before Prague, too. Storage alone is no obstacle to a creation, against EIP-7610; senders with code may send, against EIP-3607."""
     if case.before:
         return False
     if any(account.storage and not account.nonce for account in case.accounts.values()):
         return False
+    delegated = any(account.code.startswith(DELEGATION_PREFIX) for account in case.accounts.values())
+    if delegated and case.fork < Hardfork.PRAGUE:
+        return False
     code = case.accounts[SENDER].code if SENDER in case.accounts else b""
-    if code and (case.fork < Hardfork.PRAGUE or not code.startswith(DELEGATION_PREFIX)):
+    if code and not code.startswith(DELEGATION_PREFIX):
         return False
     authorities = {authorization.authority for authorization in case.authorizations} - {None}
     return case.type != 3 and authorities <= set(case.accounts)
