@@ -91,6 +91,37 @@ def perplexity_rows() -> list[Row]:
     ]
 
 
+def state_rows() -> list[Row]:
+    found = read("state")
+    if found is None:
+        return []
+    return [
+        (
+            f"first read of an account, {size}",
+            f"flat table {row['first_read_us']['flat']:.1f} µs",
+            f"through the trie {row['first_read_us']['trie']:.1f} µs",
+            f"{row['first_read_us']['ratio']:.1f}×",
+        )
+        for size, row in found["results"].items()
+    ]
+
+
+def derive_rows() -> list[Row]:
+    found = (read("derive") or {}).get("results")
+    if found is None:
+        return []
+    chain = found["chain"]
+    what = f"{chain['l2_blocks']:,} blocks, {chain['l1_reorgs']} reorgs of L1, {chain['da_failovers']} failovers of DA"
+    return [
+        (
+            f"a chain derived from L1 and DA alone ({what})",
+            f"{found['derived_blocks_per_cpu_s']:,.0f} blocks per CPU-second",
+            f"executing them alone {found['executed_blocks_per_cpu_s']:,.0f}",
+            f"{found['ratio']:.2f}×",
+        )
+    ]
+
+
 def rpc_rows() -> list[Row]:
     found = (read("rpc") or {}).get("results")
     if found is None:
@@ -143,7 +174,7 @@ def devnet_rows() -> list[Row]:
 
 
 def table() -> str:
-    rows = evm_rows() + rpc_rows() + inference_rows() + perplexity_rows() + devnet_rows()
+    rows = evm_rows() + state_rows() + rpc_rows() + derive_rows() + inference_rows() + perplexity_rows() + devnet_rows()
     lines = ["| what | ours | beside it | ratio |", "|---|---|---|---|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
