@@ -46,10 +46,13 @@ def network_of(config: Config) -> Network:
     if config.role == "dev" and config.network != "devnet":
         raise StartupError(f"`dev` runs a devnet, not {config.network}: use `openledger node --role sequencer`")
     if config.network_file is not None:
-        return join_network(own, config.network_file)
-    if config.role == "dev":
-        return open_or_create_network(own, config.network, int(time.time()))
-    return read_network(own)
+        network = join_network(own, config.network_file)
+    elif config.role == "dev":
+        network = open_or_create_network(own, config.network, int(time.time()))
+    else:
+        network = read_network(own)
+    _check_l1(config, network)
+    return network
 
 
 def _check_l1(config: Config, network: Network) -> None:
@@ -87,7 +90,6 @@ async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None
     async with AsyncExitStack() as stack:
         stack.enter_context(locked_folder(config.folder))
         network = network_of(config)
-        _check_l1(config, network)
         services: list[Service] = []
         if config.role == "dev":
             services += await stack.enter_async_context(embedded_da(config, network))

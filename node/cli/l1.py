@@ -85,7 +85,7 @@ def deploy(
 
     async def run() -> None:
         async with RpcClient(l1_rpc_url) as rpc:
-            chosen = _preset(preset, roles, int(await rpc.call("eth_chainId"), 16), l2_chain_id)
+            chosen = chosen_preset(preset, roles, int(await rpc.call("eth_chainId"), 16), l2_chain_id)
             token = None if open_token is None else _address("--open-token", open_token)
             terms = Terms(chosen, signer.address, token)
             if dry_run or not state_file.exists():
@@ -132,7 +132,8 @@ def verify(l1_rpc_url: L1RpcUrl, network_file: NetworkFile = None) -> None:
     trio.run(run, network)
 
 
-def _preset(name: str, given: dict[str, str | None], l1_chain_id: int, l2_chain_id: int | None) -> Preset:
+def chosen_preset(name: str, given: dict[str, str | None], l1_chain_id: int, l2_chain_id: int | None) -> Preset:
+    """A preset on this L1 with these roles (None: the preset's own). Raises UserError for what cannot be."""
     from openledger.genesis.preset import DevelopmentKeyRefused, Roles
     from openledger.genesis.presets import UnknownPreset
     from openledger.genesis.presets import preset as known

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from openledger.evm_ext.calls import CallRequest
+from openledger.evm_ext.payload import PayloadAttributes
 from openledger.evm_ext.transactions import sign_transaction
 from openledger.genesis.dev_accounts import OWNER, USERS
 from openledger.genesis.hashing import keccak256
@@ -17,6 +18,9 @@ from openledger.genesis.predeploys import implementation_address
 from openledger.genesis.preset import Roles
 from openledger.genesis.presets import DEVNET, TESTNET
 from openledger.genesis.storage import EIP1967_IMPLEMENTATION_SLOT
+from openledger.node.cli.l1 import chosen_preset
+from openledger.node.config import load_config
+from openledger.node.daemon import network_of
 from openledger.node.errors import StartupError, UserError
 from openledger.node.l1_deployment import Deployment, DeploymentFailed, Terms, check_network, simulated_l1
 from openledger.node.network import Network, join_network, read_network
@@ -158,6 +162,37 @@ async def test_a_nonce_that_another_program_took_costs_nothing(tmp_path) -> None
         assert len(l1_transactions(l1)) == STEPS + 1
 
 
+async def test_an_l1_that_takes_blocks_back_meanwhile_gets_their_transactions_again(tmp_path) -> None:
+    async with an_l1() as l1:
+        line = Unreliable(l1)
+        line.fail_at = 15
+        with pytest.raises(RpcUnavailable):
+            await deployment(line, state_file=tmp_path / "state").run()
+        parent = l1.chain.header_by_number(l1.chain.head().number - 3)
+        for _ in range(4):
+            attributes = PayloadAttributes(parent.timestamp + 12, bytes(32), bytes(20), bytes(32))
+            parent = l1.chain.build(parent.hash, attributes).header
+        l1.chain.set_heads(safe=l1.chain.head("finalized").hash)
+        l1.chain.set_heads(unsafe=parent.hash)
+        assert len(l1_transactions(l1)) == 12
+        network = await deployment(l1, state_file=tmp_path / "state").run()
+        assert await wrong(l1, network) == set()
+        assert len(l1_transactions(l1)) == STEPS
+
+
+async def test_a_first_block_that_l1_took_back_is_not_built_on(tmp_path) -> None:
+    async with an_l1() as l1:
+        await deployment(l1, state_file=tmp_path / "state").run()
+        parent = l1.chain.header_by_number(l1.chain.head().number - 3)
+        for _ in range(4):
+            attributes = PayloadAttributes(parent.timestamp + 13, bytes(32), bytes(20), bytes(32))
+            parent = l1.chain.build(parent.hash, attributes).header
+        l1.chain.set_heads(safe=l1.chain.head("finalized").hash)
+        l1.chain.set_heads(unsafe=parent.hash)
+        with pytest.raises(DeploymentFailed, match="not on L1 any more"):
+            await deployment(l1, state_file=tmp_path / "state").run()
+
+
 async def test_a_transaction_that_nobody_includes_is_offered_for_more_and_keeps_its_address() -> None:
     class Deaf(Unreliable):
         async def call(self, method: str, *params: Any) -> Any:
@@ -238,6 +273,17 @@ async def test_a_state_file_of_other_terms_or_an_l1_of_another_chain_is_refused(
         Terms(TERMS.preset, OWNER.address, b"\x01" * 20)
 
 
+async def test_dev_embeds_no_second_l1(tmp_path) -> None:
+    async with an_l1() as l1:
+        network = await deployment(l1).run()
+    given = tmp_path / "given.json"
+    given.write_text(network.to_json())
+    with pytest.raises(StartupError, match="lives on L1 chain 31337"):
+        network_of(load_config(role="dev", data_dir=tmp_path / "a", network_file=given))
+    with pytest.raises(StartupError, match="has its own embedded L1"):
+        network_of(load_config(role="dev", data_dir=tmp_path / "b", l1_rpc_url="http://127.0.0.1:1"))
+
+
 async def test_a_network_file_says_which_chain_a_folder_belongs_to(tmp_path) -> None:
     async with an_l1() as l1:
         network = await deployment(l1, name="mine").run()
@@ -257,3 +303,26 @@ async def test_a_network_file_says_which_chain_a_folder_belongs_to(tmp_path) -> 
         given.write_text(broken)
         with pytest.raises(StartupError, match=said):
             read_network(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "l1_chain_id", "said"),
+    [
+        ("localnet", {}, 1, "no preset named"),
+        ("testnet", {}, 1, "belongs on L1 chain 11155111"),
+        ("testnet", {"owner": "0x" + "01" * 20}, 11_155_111, "give --batcher, --proposer, --unsafe-block-signer"),
+        ("testnet", dict.fromkeys(vars(OWN), "0x" + OWNER.address.hex()), 11_155_111, "development account"),
+        ("devnet", {"owner": "0x01"}, 31337, "--owner '0x01' is not an address"),
+        ("devnet", {"owner": "0x" + "00" * 20}, 31337, "non-zero"),
+    ],
+)
+def test_roles_that_cannot_be_are_refused_before_anything_is_sent(name, given, l1_chain_id, said) -> None:
+    with pytest.raises(UserError, match=said):
+        chosen_preset(name, dict.fromkeys(vars(OWN)) | given, l1_chain_id, None)
+
+
+def test_a_development_chain_may_have_other_roles_and_another_chain_id() -> None:
+    chosen = chosen_preset("devnet", {"owner": None, "batcher": "0x" + "02" * 20}, 31337, 777)
+    assert (chosen.owner, chosen.batcher) == (OWNER.address, b"\x02" * 20)
+    assert (chosen.l1_chain_id, chosen.l2_chain_id) == (31337, 777)
+    assert chosen.batch_inbox.hex() == "ff" + f"{777:038d}"
