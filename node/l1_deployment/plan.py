@@ -14,6 +14,7 @@ from eth_abi.abi import encode
 
 from openledger.genesis.alloc import l2_genesis, l2_supply_wei
 from openledger.genesis.artifact import artifact
+from openledger.genesis.dev_accounts import is_dev_address
 from openledger.genesis.parameters import TOTAL_SUPPLY_WEI
 from openledger.genesis.preset import L1Contracts, Preset
 from openledger.node.contracts import Contract, canonical_types
@@ -51,6 +52,11 @@ class Terms:
     def __post_init__(self) -> None:
         """Raises UserError for terms that contradict themselves, RolesMissing without roles."""
         _ = self.preset.owner
+        if not self.preset.development and is_dev_address(self.deployer):
+            raise UserError(
+                f"0x{self.deployer.hex()} is a development account whose key is public: whoever holds it could take the "
+                f"contracts of {self.preset.name} over while they are deployed; sign with a key of your own (--key-file)"
+            )
         if self.preset.development and self.open_token is not None:
             raise UserError(
                 "a development chain begins with OPEN on L2 that must be locked on L1, so it brings its own token: "

@@ -26,10 +26,12 @@ from openledger.node.l1_deployment import Deployment, DeploymentFailed, Terms, c
 from openledger.node.network import Network, join_network, read_network
 from openledger.node.rollup_node import rollup_config_of
 from openledger.node.rpc_client import RpcUnavailable
+from openledger.node.wallet import Wallet
 from openledger.rollup.blocks import header_id
 
 TERMS = Terms(replace(DEVNET, l1_chain_id=31337, l1_contracts=None), OWNER.address)
 STEPS = 23
+OWN_KEY = b"\x07" * 32
 OWN = Roles(owner=b"\x01" * 20, batcher=b"\x02" * 20, proposer=b"\x03" * 20, unsafe_block_signer=b"\x04" * 20)
 
 
@@ -73,7 +75,8 @@ async def an_l1(terms: Terms = TERMS):
 
 
 def deployment(rpc: Any, terms: Terms = TERMS, **more: Any) -> Deployment:
-    return Deployment(rpc, OWNER.private_key, terms, poll_interval_s=0, clock=HurriedClock(), **more)
+    key = OWNER.private_key if terms.deployer == OWNER.address else OWN_KEY
+    return Deployment(rpc, key, terms, poll_interval_s=0, clock=HurriedClock(), **more)
 
 
 async def wrong(rpc: Any, network: Network) -> set[str]:
@@ -211,7 +214,10 @@ async def test_a_transaction_that_nobody_includes_is_offered_for_more_and_keeps_
 
 async def test_a_public_network_opens_its_portal_after_the_first_block_and_belongs_to_its_owner() -> None:
     token = b"\x70" * 20
-    terms = Terms(replace(TESTNET, l1_contracts=None).with_roles(OWN), OWNER.address, token)
+    preset = replace(TESTNET, l1_contracts=None).with_roles(OWN)
+    with pytest.raises(UserError, match="whose key is public"):
+        Terms(preset, OWNER.address, token)
+    terms = Terms(preset, Wallet(OWN_KEY).address, token)
     async with an_l1(terms) as l1:
         taken: list[str] = []
         network = await deployment(l1, terms, on_step=lambda step: taken.append(step.step)).run()
