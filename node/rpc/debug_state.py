@@ -135,7 +135,7 @@ class DebugState:
         body = self._accounts(reference, b"", most, False, False, True)
         return {"root": body["root"], "accounts": body["accounts"]}
 
-    @rpc_method("debug_getModifiedAccountsByNumber", INDEX, INDEX.optional(), slow=True)
+    @rpc_method("debug_getModifiedAccountsByNumber", COUNT, COUNT.optional(), slow=True)
     def modified_accounts_by_number(self, start: int, end: int | None) -> list[str]:
         return self._modified(
             self._block(BlockReference(number=start)).header,

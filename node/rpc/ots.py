@@ -24,7 +24,7 @@ from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.errors import RESPONSE_TOO_LARGE, InvalidParams, RpcError, ServerError
 from openledger.node.rpc.formats import Json, block_json, hex_bytes, receipt_json, transaction_json
 from openledger.node.rpc.methods import rpc_method
-from openledger.node.rpc.parameters import ADDRESS, BLOCK, BLOCK_NUMBER, COUNT, HASH, LATEST, BlockReference
+from openledger.node.rpc.parameters import ADDRESS, BLOCK, COUNT, HASH, LATEST, PLAIN_BLOCK_NUMBER, BlockReference
 
 API_LEVEL = 8
 _SELECTOR_DIGITS = 10
@@ -78,7 +78,7 @@ class Ots:
 
     # --- blocks -------------------------------------------------------------------------------------------
 
-    @rpc_method("ots_getBlockDetails", BLOCK_NUMBER, blocking=True)
+    @rpc_method("ots_getBlockDetails", PLAIN_BLOCK_NUMBER, blocking=True)
     def block_details(self, reference: BlockReference) -> Json | None:
         return self._details(reference)
 
@@ -86,7 +86,7 @@ class Ots:
     def block_details_by_hash(self, block_hash: bytes) -> Json | None:
         return self._details(BlockReference(hash=block_hash))
 
-    @rpc_method("ots_getBlockTransactions", BLOCK_NUMBER, COUNT, COUNT, blocking=True)
+    @rpc_method("ots_getBlockTransactions", PLAIN_BLOCK_NUMBER, COUNT, COUNT, blocking=True)
     def block_transactions(self, reference: BlockReference, page: int, size: int) -> Json | None:
         """A page of a block's transactions; page 0 holds the last of them."""
         self._check_page_size(size, self._backend.limits.ots_block_page)

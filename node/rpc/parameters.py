@@ -111,6 +111,13 @@ def decode_block_number(value: Any) -> BlockReference:
     return reference
 
 
+def decode_plain_block_number(value: Any) -> BlockReference:
+    """A label, a number, or a number that is not in hex: Otterscan sends what its page has."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return BlockReference(number=decode_count(value))
+    return decode_block_number(value)
+
+
 def decode_percentiles(value: Any) -> tuple[float, ...]:
     if not isinstance(value, list):
         raise ValueError(f"expected a list of percentiles, got {_kind(value)}")
@@ -192,4 +199,5 @@ TEXT = Parameter(decode_text)
 OBJECT = Parameter(decode_object)
 BLOCK = Parameter(decode_block)
 BLOCK_NUMBER = Parameter(decode_block_number)
+PLAIN_BLOCK_NUMBER = Parameter(decode_plain_block_number)
 PERCENTILES = Parameter(decode_percentiles)

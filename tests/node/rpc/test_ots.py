@@ -125,6 +125,7 @@ def test_a_block_has_details_and_pages_of_short_transactions(explored):
     block = explored.node.mine()
     details = rpc("ots_getBlockDetails", hex(block.number))
     assert details == rpc("ots_getBlockDetailsByHash", "0x" + block.hash.hex())
+    assert details == rpc("ots_getBlockDetails", block.number)  # Otterscan sends the number of its page as it is
     assert details["block"]["transactionCount"] == 5
     assert "transactions" not in details["block"]
     assert details["issuance"] == {"blockReward": "0x0", "uncleReward": "0x0", "issuance": "0x0"}
@@ -137,6 +138,7 @@ def test_a_block_has_details_and_pages_of_short_transactions(explored):
     assert last["fullblock"]["transactions"][0]["input"] == "0x01010101"
     assert [receipt["transactionHash"] for receipt in last["receipts"]] == hashes[3:]
     assert last["receipts"][0]["logs"] is None
+    assert last == rpc("ots_getBlockTransactions", block.number, 0, 2)
     first = rpc("ots_getBlockTransactions", hex(block.number), 2, 2)
     assert [item["hash"] for item in first["fullblock"]["transactions"]] == hashes[:1]
     assert rpc("ots_getBlockTransactions", hex(block.number), 3, 2)["receipts"] == []
