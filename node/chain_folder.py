@@ -17,3 +17,5 @@ def open_chain(folder: Path, genesis: Genesis, address_index: bool = False, hist
         return Chain.open(folder, genesis, address_index=address_index, history=history)
     except (GenesisInvalid, GenesisMismatch, DatabaseLocked, DatabaseCorrupt) as error:
         raise StartupError(str(error)) from error
+    except OSError as error:
+        raise StartupError(f"the folder {folder} cannot be used: {error.strerror or error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,8 +15,13 @@ DataDir = Annotated[
 ]
 PortOffset = Annotated[int | None, typer.Option("--port-offset", min=0, help="Move every port by this much.")]
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. Default 127.0.0.1.")]
-LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
-LogFormat = Annotated[str | None, typer.Option("--log-format", help="console or json.")]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"] | None,
+    typer.Option("--log-level", help="What is logged: from here on."),
+]
+LogFormat = Annotated[
+    Literal["console", "json"] | None, typer.Option("--log-format", help="Log lines for people, or for machines.")
+]
 NetworkFile = Annotated[
     Path | None,
     typer.Option("--network-file", help="network.json of the chain to join. Default DATA_DIR/network.json."),

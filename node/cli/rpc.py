@@ -53,7 +53,7 @@ def rpc(
     from openledger.node.execution_client import ENGINE_PORT, ExecutionClientConfig, run_execution_client
     from openledger.node.logging import configure_logging
 
-    configure_logging(log_level or "info", "json" if log_format == "json" else "console")
+    configure_logging(log_level or "info", log_format or "console")
     if engine_port is None and jwt_secret is not None:
         engine_port = ENGINE_PORT
     trio.run(

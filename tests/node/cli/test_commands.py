@@ -33,6 +33,14 @@ def test_the_help_of_a_command_has_an_example_of_it(path: tuple[str, ...]) -> No
     assert f"openledger {' '.join(path)}" in words.split("Example:", 1)[1], shown.output
 
 
+@pytest.mark.parametrize("arguments", [("--log-level", "loud"), ("--log-format", "xml")])
+def test_a_log_setting_that_does_not_exist_is_refused_by_name(arguments: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["rpc", "--genesis", "genesis.json", *arguments])
+    assert done.exit_code == 2
+    assert arguments[0] in done.output
+    assert isinstance(done.exception, SystemExit)
+
+
 def test_the_settings_are_listed_by_the_names_that_work() -> None:
     listed = CliRunner().invoke(app, ["config", "settings"]).output
     assert "ports.rpc (OPENLEDGER_PORTS__RPC) = 8545" in listed

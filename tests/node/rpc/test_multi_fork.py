@@ -328,6 +328,14 @@ def test_a_file_that_does_not_fit_is_named(recorded, tmp_path, load_module):
         pass
 
 
+def test_a_file_is_no_folder_to_keep_a_chain_in(recorded, load_module):
+    tools = load_module("client_thread")
+    genesis = recorded[0] / "genesis.json"
+    config = ExecutionClientConfig(genesis=genesis, data_dir=genesis, port=0)
+    with pytest.raises(StartupError, match="cannot be used: Not a directory"), tools.ClientThread(config):
+        pass
+
+
 @pytest.mark.parametrize("keeps_a_folder", [False, True])
 def test_a_consensus_client_leads_an_imported_chain_on(recorded, tmp_path, load_module, keeps_a_folder):
     folder, blocks = recorded
