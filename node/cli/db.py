@@ -56,7 +56,10 @@ def _errors_for_people() -> Iterator[None]:
         yield
     except DatabaseLocked as error:
         raise StartupError(f"{error} (`openledger db` works on a database that no node uses)") from error
-    except (ExecutionError, OSError, ValueError) as error:
+    except OSError as error:
+        about = "" if error.filename is None else f"{error.filename2 or error.filename}: "
+        raise UserError(f"{about}{error.strerror or error}") from error
+    except (ExecutionError, ValueError) as error:
         raise UserError(str(error)) from error
 
 
@@ -261,5 +264,8 @@ def _genesis(file: Path | None, folder: Path | None, data_dir: Path | None) -> G
         return read_genesis(file)
     if folder is not None:
         raise StartupError("say what the chain begins with: --genesis genesis.json, or --data-dir with network.json")
-    network = read_network(_data_folder(data_dir) / "network.json")
+    described = _data_folder(data_dir) / "network.json"
+    if not described.exists():
+        raise StartupError(f"there is no {described}: say what the chain begins with by --genesis genesis.json")
+    network = read_network(described)
     return l2_genesis(network.preset, network.timestamp_s)

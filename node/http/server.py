@@ -50,7 +50,9 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
         return await trio.open_tcp_listeners(port, host=host, backlog=1024)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise PortInUse(f"port {port} is in use; stop the other program or use --port-offset") from error
+            raise PortInUse(
+                f"port {port} is in use; stop the other program or choose another port (--help says how)"
+            ) from error
         if error.errno == errno.EACCES:
             raise ListenError(f"port {port} needs privileges; choose one above 1023") from error
         raise ListenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error

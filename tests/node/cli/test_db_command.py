@@ -174,6 +174,9 @@ def test_a_geth_genesis_serves_an_import_elsewhere(data_dir: Path, genesis: Gene
     done = run("import", file, tmp_path / "elsewhere", "--genesis", description)
     assert f"the head is block {BLOCKS}" in done.output
     assert isinstance(run("import", file, tmp_path / "elsewhere").exception, StartupError)
+    undescribed = run("import", file, "--data-dir", tmp_path / "elsewhere")
+    assert isinstance(undescribed.exception, StartupError)
+    assert "--genesis" in str(undescribed.exception)
 
 
 def test_bad_files_and_ranges_are_refused(data_dir: Path, tmp_path: Path) -> None:
@@ -193,7 +196,10 @@ def test_bad_files_and_ranges_are_refused(data_dir: Path, tmp_path: Path) -> Non
         done = run("import", tmp_path / name, "--data-dir", other)
         assert isinstance(done.exception, UserError)
         assert words in str(done.exception), str(done.exception)
-    assert isinstance(run("import", tmp_path / "missing.rlp", "--data-dir", other).exception, UserError)
+    missing = run("import", tmp_path / "missing.rlp", "--data-dir", other)
+    assert str(missing.exception) == f"{tmp_path / 'missing.rlp'}: No such file or directory"
+    over_a_folder = run("export", other, "--data-dir", data_dir)
+    assert str(over_a_folder.exception) == f"{other}: Is a directory"
     for arguments in (("--from", 7, "--to", 3), ("--to", BLOCKS + 1)):
         done = run("export", tmp_path / "never.rlp", *arguments, "--data-dir", data_dir)
         assert "there are no blocks" in str(done.exception)

@@ -259,7 +259,7 @@ async def test_run_until_disconnect_cancels_a_long_computation(serve, connect):
 async def test_a_port_in_use_says_what_to_do():
     listeners = await open_listeners("127.0.0.1", 0)
     port = listeners[0].socket.getsockname()[1]
-    with pytest.raises(PortInUse, match=f"port {port} is in use; stop the other program or use --port-offset"):
+    with pytest.raises(PortInUse, match=f"port {port} is in use; stop the other program or choose another port"):
         await open_listeners("127.0.0.1", port)
     for listener in listeners:
         await listener.aclose()
