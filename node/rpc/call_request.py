@@ -9,8 +9,8 @@ from openledger.evm_ext.payload import Withdrawal
 from openledger.evm_ext.transactions import Authorization
 from openledger.evm_ext.vm.rules import BlockRules
 from openledger.genesis.hardforks import Hardfork
+from openledger.genesis.hashing import checksummed
 from openledger.node.rpc.errors import ServerError
-from openledger.node.rpc.formats import checksummed
 from openledger.node.rpc.parameters import (
     decode_address,
     decode_bytes,

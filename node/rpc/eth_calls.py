@@ -11,11 +11,12 @@ from openledger.evm_ext.calls import CallContext, CallRequest
 from openledger.evm_ext.errors import CallError, CallTimeout, EstimationFailed, InvalidTransaction
 from openledger.evm_ext.overrides import BlockOverrides, StateOverride, overridden_environment
 from openledger.evm_ext.vm.environment import BlockEnvironment
+from openledger.genesis.hashing import checksummed
 from openledger.node.rpc.abi_errors import failure_error, revert_error
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.call_request import decode_block_overrides, decode_call_request, decode_state_overrides
 from openledger.node.rpc.errors import InvalidParams, ServerError
-from openledger.node.rpc.formats import Json, access_list_json, checksummed, hex_bytes
+from openledger.node.rpc.formats import Json, access_list_json, hex_bytes
 from openledger.node.rpc.methods import Parameter, rpc_method
 from openledger.node.rpc.parameters import BLOCK, LATEST, OBJECT, BlockReference
 

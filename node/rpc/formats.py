@@ -9,22 +9,12 @@ from openledger.evm_ext.header_json import RPC_NAMES
 from openledger.evm_ext.payload import Withdrawal
 from openledger.evm_ext.receipts import Receipt
 from openledger.evm_ext.transactions import BLOB, DEPOSIT, DYNAMIC_FEE, LEGACY, SET_CODE, Transaction
-from openledger.genesis.hashing import keccak256
 
 Json = dict[str, Any]
 
 
 def hex_bytes(value: bytes) -> str:
     return "0x" + value.hex()
-
-
-def checksummed(address: bytes) -> str:
-    """An address with the capitals of EIP-55, as geth writes it in messages and keys."""
-    digits = address.hex()
-    digest = keccak256(digits.encode()).hex()
-    return "0x" + "".join(
-        digit.upper() if int(marker, 16) >= 8 else digit for digit, marker in zip(digits, digest[:40], strict=True)
-    )
 
 
 def hex_word(value: int) -> str:

@@ -2,8 +2,9 @@
 
 from openledger.evm_ext.pool import PoolContent
 from openledger.evm_ext.transactions import Transaction
+from openledger.genesis.hashing import checksummed
 from openledger.node.rpc.backend import RpcBackend
-from openledger.node.rpc.formats import Json, checksummed, transaction_json
+from openledger.node.rpc.formats import Json, transaction_json
 from openledger.node.rpc.methods import rpc_method
 from openledger.node.rpc.parameters import ADDRESS
 
