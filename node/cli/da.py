@@ -12,6 +12,7 @@ import trio
 import typer
 from rich.console import Console
 
+from openledger.node.cli.disperse import disperse
 from openledger.node.cli.input_file import read_bytes_or_hex
 from openledger.node.cli.options import LogFormat, LogLevel
 from openledger.node.cli.verify import print_finding
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 cert = typer.Typer(help="EigenDA certificates: what they hold, and whether it is true.", no_args_is_help=True)
 app.add_typer(cert, name="cert")
+app.command()(disperse)
 
 
 class Storage(StrEnum):

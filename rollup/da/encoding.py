@@ -90,7 +90,7 @@ def decode_payload(encoded: bytes) -> bytes:
 
 def blob_from_encoded_payload(encoded: bytes) -> list[int]:
     """The polynomial's coefficients (integers below r), one per element."""
-    evaluations = _elements(encoded)
+    evaluations = elements_from_bytes(encoded)
     if len(evaluations) == 1:
         return evaluations
     coefficients: list[int] = _polynomial.ifft(evaluations, len(evaluations))
@@ -106,7 +106,7 @@ def encoded_payload_from_blob(blob: bytes, length: int) -> bytes:
         raise BlobDecodingFailed(f"blob length of {length} elements is not a power of two within the limit")
     if len(blob) > length * BYTES_PER_ELEMENT:
         raise BlobDecodingFailed(f"blob of {len(blob)} bytes is longer than its {length} elements")
-    coefficients = _elements(blob.ljust(length * BYTES_PER_ELEMENT, b"\0"))
+    coefficients = elements_from_bytes(blob.ljust(length * BYTES_PER_ELEMENT, b"\0"))
     if length == 1:
         return elements_to_bytes(coefficients)
     return elements_to_bytes(_polynomial.fft(coefficients, length))
@@ -117,7 +117,8 @@ def elements_to_bytes(elements: list[int]) -> bytes:
     return b"".join([element.to_bytes(BYTES_PER_ELEMENT, "big") for element in elements])
 
 
-def _elements(data: bytes) -> list[int]:
+def elements_from_bytes(data: bytes) -> list[int]:
+    """The integers of whole 32-byte elements. Raises BlobDecodingFailed on odd bytes or one not below r."""
     if len(data) % BYTES_PER_ELEMENT:
         raise BlobDecodingFailed(f"{len(data)} bytes are not whole 32-byte elements")
     elements = [

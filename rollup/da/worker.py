@@ -30,9 +30,11 @@ from openledger.rollup.da.chunks import (
 )
 from openledger.rollup.da.curve import G1Point, G2Point
 from openledger.rollup.da.encoding import (
+    BYTES_PER_ELEMENT,
     BlobDecodingFailed,
     PayloadTooLarge,
     blob_from_encoded_payload,
+    elements_from_bytes,
     elements_to_bytes,
     encode_payload,
     encoded_payload_from_blob,
@@ -91,10 +93,12 @@ class BlobWorker:
     async def prepare(self, payload: bytes, max_blob_bytes: int, parameters: ChunkParameters) -> PreparedBlob:
         """Encode a payload, commit to its blob and cut it. Raises PayloadTooLarge, SrsError, WorkerDied."""
         blob, commitment, chunks = await self._call("prepare", payload, max_blob_bytes, astuple(parameters))
-        (c, lc, lp, length) = commitment
-        points = [_integers(value) for value in (c, lc, lp)]
-        made = BlobCommitment(G1Point(*points[0]), G2Point(*points[1]), G2Point(*points[2]), length)
-        return PreparedBlob(blob, made, chunks)
+        return PreparedBlob(blob, _commitment(commitment), chunks)
+
+    async def commit(self, payload: bytes, max_blob_bytes: int) -> tuple[bytes, BlobCommitment]:
+        """Encode a payload: the blob's bytes and its commitments. Raises PayloadTooLarge, SrsError, WorkerDied."""
+        blob, commitment = await self._call("commit", payload, max_blob_bytes)
+        return blob, _commitment(commitment)
 
     async def recover(
         self,
@@ -121,6 +125,12 @@ class BlobWorker:
     async def verify_payload(self, payload: bytes, version: int, serialized: bytes) -> None:
         """That a payload is the one the certificate commits to. Raises CommitmentMismatch, WorkerDied."""
         await self._call("verify_payload", payload, version, serialized)
+
+    async def verify_blob(self, blob: bytes, version: int, serialized: bytes) -> None:
+        """That a blob is the one the certificate commits to; trailing zeros may be left out.
+
+        Raises CommitmentMismatch, BlobDecodingFailed, WorkerDied."""
+        await self._call("verify_blob", blob, version, serialized)
 
     async def aclose(self) -> None:
         """Ends the process."""
@@ -189,6 +199,21 @@ def _integers(values: list[bytes]) -> list[int]:
     return [int.from_bytes(value, "big") for value in values]
 
 
+def _commitment(values: list[Any]) -> BlobCommitment:
+    commitment, length_commitment, length_proof, length = values
+    return BlobCommitment(
+        G1Point(*_integers(commitment)),
+        G2Point(*_integers(length_commitment)),
+        G2Point(*_integers(length_proof)),
+        length,
+    )
+
+
+def _commitment_values(commitment: BlobCommitment) -> list[Any]:
+    points = (commitment.commitment, commitment.length_commitment, commitment.length_proof)
+    return [*([value.to_bytes(32, "big") for value in astuple(point)] for point in points), commitment.length]
+
+
 async def _receive_frame(stream: trio.abc.ReceiveStream) -> bytes:
     length = int.from_bytes(await _receive_exactly(stream, 4), "big")
     if length > _MAX_FRAME_BYTES:
@@ -216,10 +241,6 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     def prepare(payload: bytes, max_blob_bytes: int, cut: list[int]) -> Any:
         coefficients = blob_from_encoded_payload(encode_payload(payload, max_blob_bytes))
         commitment = srs.commit_with_length(coefficients)
-        points = [
-            [value.to_bytes(32, "big") for value in astuple(point)]
-            for point in (commitment.commitment, commitment.length_commitment, commitment.length_proof)
-        ]
         parameters = ChunkParameters(*cut)
         chunks = encode_chunks(coefficients, parameters)
         proofs = prove_chunks(coefficients, chunks, parameters, srs)
@@ -227,7 +248,11 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
         proved = dict(enumerate(zip(proofs, chunks)))
         verify_chunks(commitment.commitment, proved, commitment.length, parameters, srs)
         frames = [encode_chunk(proof, chunk) for proof, chunk in zip(proofs, chunks)]
-        return elements_to_bytes(coefficients), [*points, commitment.length], frames
+        return elements_to_bytes(coefficients), _commitment_values(commitment), frames
+
+    def commit(payload: bytes, max_blob_bytes: int) -> Any:
+        coefficients = blob_from_encoded_payload(encode_payload(payload, max_blob_bytes))
+        return elements_to_bytes(coefficients), _commitment_values(srs.commit_with_length(coefficients))
 
     def recover(kept: list[Any], version: int, serialized: bytes, cut: list[int]) -> bytes:
         commitment = parse_certificate(version, serialized).commitment
@@ -250,12 +275,19 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
         certificate = parse_certificate(version, serialized)
         verify_blob(blob_from_encoded_payload(encode_payload(payload)), certificate, srs)
 
+    def check_blob(blob: bytes, version: int, serialized: bytes) -> None:
+        certificate = parse_certificate(version, serialized)
+        padded = blob.ljust(certificate.commitment.length * BYTES_PER_ELEMENT, b"\0")
+        verify_blob(elements_from_bytes(padded), certificate, srs)
+
     operations: dict[str, Callable[..., Any]] = {
         "prepare": prepare,
+        "commit": commit,
         "recover": recover,
         "encoded_payload": encoded_payload_from_blob,
         "verify_certificate": lambda version, data: verify_certificate(parse_certificate(version, data), srs),
         "verify_payload": verify_payload,
+        "verify_blob": check_blob,
     }
     while (request := _read_frame(requests)) is not None:
         name, *arguments = request

@@ -1,0 +1,53 @@
+"""Reads blobs from an EigenDA relay over gRPC, and holds them against their certificate before they are believed."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from openledger.rollup.da.certificate import Certificate, serialize_certificate
+from openledger.rollup.da.client import InvalidCommitment, WrongPayload
+from openledger.rollup.da.encoding import BYTES_PER_ELEMENT, BlobDecodingFailed, decode_payload
+from openledger.rollup.da.grpc_peer import GrpcPeer
+from openledger.rollup.da.hashes import blob_key
+from openledger.rollup.da.verification import CommitmentMismatch
+from openledger.rollup.da.worker import BlobWorker
+
+
+class RelayClient:
+    """One relay."""
+
+    def __init__(self, peer: GrpcPeer, worker: BlobWorker) -> None:
+        # Generated code imports grpcio, which the peer has found by now.
+        from openledger.rollup.da.grpc import relay_pb2, relay_pb2_grpc
+
+        self._peer = peer
+        self._worker = worker
+        self._pb: Any = relay_pb2
+        self._stub: Any = relay_pb2_grpc.RelayStub(peer.channel)
+
+    async def get(self, certificate: Certificate) -> bytes:
+        """The payload a certificate commits to.
+
+        Raises BlobNotFound, WrongPayload (another relay may be honest), InvalidCommitment (status 4: what is committed
+        to is no payload), DAUnavailable, DAError.
+        """
+        key = blob_key(certificate.inclusion.certificate.header)
+        blob = (await self._peer.call(self._stub.GetBlob, self._pb.GetBlobRequest(blob_key=key))).blob
+        length = certificate.commitment.length
+        if len(blob) > length * BYTES_PER_ELEMENT:
+            raise WrongPayload(f"{self._peer.target} answered {len(blob)} bytes for a blob of {length} elements")
+        try:
+            await self._worker.verify_blob(blob, certificate.version, serialize_certificate(certificate))
+        except (CommitmentMismatch, BlobDecodingFailed) as error:
+            raise WrongPayload(f"{self._peer.target}: {error}") from error
+        try:
+            return decode_payload(await self._worker.encoded_payload(blob, length))
+        except BlobDecodingFailed as error:
+            raise InvalidCommitment(str(error), 4) from error
+
+
+@asynccontextmanager
+async def open_relay(target: str, worker: BlobWorker, *, plaintext: bool = False) -> AsyncIterator[RelayClient]:
+    """A RelayClient of `target` (host:port) that is closed when the block ends. Raises DAError without grpcio."""
+    async with GrpcPeer(target, plaintext=plaintext) as peer:
+        yield RelayClient(peer, worker)

@@ -1,0 +1,375 @@
+"""The disperser and relay clients against a real gRPC server, whose operators check and sign as a network would."""
+
+import importlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trio
+from coincurve import PublicKey
+from typer.testing import CliRunner
+
+from openledger.genesis.hashing import checksummed, keccak256
+from openledger.node.cli.main import app
+from openledger.node.errors import UserError
+from openledger.rollup.da import BlobNotFound, DAError, DAUnavailable, WrongPayload, open_blob_worker
+from openledger.rollup.da import disperser_messages as messages
+from openledger.rollup.da.certificate import (
+    BatchHeader,
+    BlobCertificate,
+    Certificate,
+    encode_generic_commitment,
+    parse_certificate,
+    split_generic_commitment,
+)
+from openledger.rollup.da.client import DAFailoverRequested
+from openledger.rollup.da.curve import g1_from_integers, g2_from_integers, to_compressed
+from openledger.rollup.da.disperser import DisperserSettings, NonSignersUnknown, open_disperser
+from openledger.rollup.da.encoding import elements_from_bytes
+from openledger.rollup.da.grpc import common_v2_pb2, disperser_v2_pb2, disperser_v2_pb2_grpc, relay_pb2, relay_pb2_grpc
+from openledger.rollup.da.hashes import batch_header_hash, batch_root, blob_key
+from openledger.rollup.da.operator_network import NetworkParameters, OperatorNetwork
+from openledger.rollup.da.payments import Payer, PaymentHeader, anchor_hash, payment_state_hash
+from openledger.rollup.da.relay import open_relay
+from openledger.rollup.da.signature_indices import SignatureIndices
+from openledger.rollup.da.srs import DevelopmentSrs
+from openledger.rollup.da.verification import certificate_checks
+from openledger.rollup.da.worker import BlobWorker
+
+PAYLOAD = bytes(range(256)) * 20
+PAYER = Payer(b"\x42" * 32)
+CHAIN_ID, DISPERSER_ID = 17_000, 3
+SETTINGS = DisperserSettings(CHAIN_ID, DISPERSER_ID, poll_s=0.01, timeout_s=20)
+MIN_SYMBOLS, PRICE = 4_096, 7
+SRS = DevelopmentSrs()
+
+
+def signer(digest: bytes, signature: bytes) -> str:
+    key = PublicKey.from_signature_and_message(signature, digest, hasher=None)
+    return checksummed(keccak256(key.format(compressed=False)[1:])[12:])
+
+
+class Network:
+    """A disperser and a relay. What they are given is checked; `fault` makes them misbehave."""
+
+    def __init__(self) -> None:
+        self.operators = OperatorNetwork(99, NetworkParameters(), 2)
+        self.blobs: dict[bytes, Any] = {}
+        self.payments: list[PaymentHeader] = []
+        self.statuses = [disperser_v2_pb2.QUEUED, disperser_v2_pb2.ENCODED, disperser_v2_pb2.GATHERING_SIGNATURES]
+        self.fault = ""
+        self.spent = 1_000
+
+    # The disperser.
+
+    def DisperseBlob(self, request: Any, context: Any) -> Any:
+        if self.fault in ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "PERMISSION_DENIED", "INTERNAL"):
+            context.abort(getattr(grpc.StatusCode, self.fault), "says the test")
+        header, payment = messages.read_blob_header(request.blob_header)
+        key = blob_key(header)
+        anchor = anchor_hash(int.from_bytes(request.chain_id, "big"), request.disperser_id, key)
+        wrong = [
+            name
+            for name, holds in {
+                "commitment": SRS.commit_with_length(elements_from_bytes(request.blob)) == header.commitment,
+                "signature": signer(key, request.signature) == payment.account_id,
+                "anchor": signer(anchor, request.anchor_signature) == payment.account_id,
+                "chain": request.chain_id == CHAIN_ID.to_bytes(32, "big"),
+                "disperser": request.disperser_id == DISPERSER_ID,
+                "time": abs(payment.timestamp_ns - time.time_ns()) < 60_000_000_000,
+                "payment": payment.cumulative_payment in (0, self.spent + MIN_SYMBOLS * PRICE),
+            }.items()
+            if not holds
+        ]
+        if wrong:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, ", ".join(wrong))
+        self.payments.append(payment)
+        self.spent = max(self.spent, payment.cumulative_payment)
+        self.blobs[key] = request
+        return disperser_v2_pb2.DisperseBlobReply(
+            result=disperser_v2_pb2.QUEUED, blob_key=b"\1" * 32 if self.fault == "other key" else key
+        )
+
+    def GetBlobStatus(self, request: Any, context: Any) -> Any:
+        if request.blob_key not in self.blobs:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such blob")
+        if self.fault == "FAILED":
+            return disperser_v2_pb2.BlobStatusReply(status=disperser_v2_pb2.FAILED)
+        if self.statuses:
+            return disperser_v2_pb2.BlobStatusReply(status=self.statuses.pop(0))
+        if self.fault == "slow":
+            return disperser_v2_pb2.BlobStatusReply(status=disperser_v2_pb2.GATHERING_SIGNATURES)
+        handed = self.blobs[request.blob_key]
+        header, _ = messages.read_blob_header(handed.blob_header)
+        blob = BlobCertificate(header, handed.signature, (2, 5))
+        proof = b"\x11" * 32 + b"\x22" * 32
+        batch = BatchHeader(batch_root(blob, 2, proof), 4_000_000)
+        signers = [number for number, online in enumerate(self.operators.online) if online]
+        digest = keccak256(b"other") if self.fault == "signature" else batch_header_hash(batch)
+        attestation = self.operators.attest(digest, signers)
+        percent = 100 * len(signers) // len(self.operators.online)
+        return disperser_v2_pb2.BlobStatusReply(
+            status=disperser_v2_pb2.COMPLETE,
+            signed_batch=disperser_v2_pb2.SignedBatch(
+                header=common_v2_pb2.BatchHeader(
+                    batch_root=batch.batch_root, reference_block_number=batch.reference_block_number
+                ),
+                attestation=disperser_v2_pb2.Attestation(
+                    non_signer_pubkeys=[compressed(key) for key in attestation.non_signer_public_keys],
+                    apk_g2=to_compressed(g2_from_integers(attestation.signers_public_key_g2)),
+                    quorum_apks=[compressed(key) for key in attestation.quorum_public_keys],
+                    sigma=b"\xff" * 32 if self.fault == "point" else compressed(attestation.signature),
+                    quorum_numbers=[0, 1],
+                    quorum_signed_percentages=bytes([percent, percent]),
+                ),
+            ),
+            blob_inclusion_info=disperser_v2_pb2.BlobInclusionInfo(
+                blob_certificate=common_v2_pb2.BlobCertificate(
+                    blob_header=handed.blob_header, signature=handed.signature, relay_keys=blob.relay_keys
+                ),
+                blob_index=2,
+                inclusion_proof=proof,
+            ),
+        )
+
+    def GetBlobCommitment(self, request: Any, context: Any) -> Any:
+        commitment = SRS.commit_with_length(elements_from_bytes(request.blob))
+        return disperser_v2_pb2.BlobCommitmentReply(blob_commitment=messages.commitment_message(commitment))
+
+    def GetPaymentState(self, request: Any, context: Any) -> Any:
+        digest = payment_state_hash(bytes.fromhex(request.account_id[2:]), request.timestamp)
+        if signer(digest, request.signature) != request.account_id:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "not signed by the account")
+        return disperser_v2_pb2.GetPaymentStateReply(
+            payment_global_params=disperser_v2_pb2.PaymentGlobalParams(
+                min_num_symbols=MIN_SYMBOLS, price_per_symbol=PRICE
+            ),
+            cumulative_payment=messages.uint_bytes(self.spent),
+            onchain_cumulative_payment=messages.uint_bytes(10**18),
+            reservation=disperser_v2_pb2.Reservation(symbols_per_second=100, start_timestamp=5, end_timestamp=6),
+        )
+
+    # The relay.
+
+    def GetBlob(self, request: Any, context: Any) -> Any:
+        if request.blob_key not in self.blobs:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such blob")
+        blob = self.blobs[request.blob_key].blob
+        if self.fault == "relay":
+            blob = blob[:-1] + bytes([blob[-1] ^ 1])
+        return relay_pb2.GetBlobReply(blob=blob.rstrip(b"\0").ljust(-(-len(blob.rstrip(b"\0")) // 32) * 32, b"\0"))
+
+
+def compressed(point: Any) -> bytes:
+    return to_compressed(g1_from_integers(point))
+
+
+class Registries:
+    """Where one operator that did not sign stands, as L1's retriever would say."""
+
+    asked: tuple[int, bytes, Sequence[bytes]] = (0, b"", ())
+
+    async def indices(self, reference_block: int, quorums: bytes, non_signer_ids: Sequence[bytes]) -> SignatureIndices:
+        self.asked = (reference_block, quorums, non_signer_ids)
+        return SignatureIndices((4,), (5, 6), (7, 8), ((9,), (10,)))
+
+
+@contextmanager
+def served(network: Network) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 17 << 20)])
+    disperser_v2_pb2_grpc.add_DisperserServicer_to_server(network, server)
+    relay_pb2_grpc.add_RelayServicer_to_server(network, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+@pytest.fixture
+def target(network: Network) -> Iterator[str]:
+    with served(network) as address:
+        yield address
+
+
+async def test_a_payload_goes_through_the_disperser_and_comes_back_from_a_relay(
+    worker: BlobWorker, network: Network, target: str
+) -> None:
+    for version in (3, 4):
+        certificate = await dispersed(worker, target, replace(SETTINGS, certificate_version=version))
+        assert [check.name for check in certificate_checks(certificate, SRS) if check.verdict != "good"] == []
+        commitment = encode_generic_commitment(certificate)
+        assert parse_certificate(*split_generic_commitment(commitment)) == certificate
+        assert certificate.version == version
+    assert network.payments[0].account_id == checksummed(PAYER.address)
+    assert network.payments[0].cumulative_payment == 0
+    async with open_relay(target, worker, plaintext=True) as relay:
+        assert await relay.get(certificate) == PAYLOAD
+        network.fault = "relay"
+        with pytest.raises(WrongPayload):
+            await relay.get(certificate)
+        network.blobs.clear()
+        with pytest.raises(BlobNotFound):
+            await relay.get(certificate)
+
+
+async def dispersed(
+    worker: BlobWorker, target: str, settings: DisperserSettings = SETTINGS, **options: Any
+) -> Certificate:
+    async with open_disperser(target, worker, PAYER, settings, plaintext=True, **options) as client:
+        return await client.disperse(PAYLOAD)
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[BlobWorker]:
+    async with open_blob_worker(development=True) as running:
+        yield running
+
+
+async def test_who_did_not_sign_needs_an_l1_to_ask(worker: BlobWorker, network: Network, target: str) -> None:
+    network.operators.online[1] = False
+    with pytest.raises(NonSignersUnknown, match="1 operators did not sign"):
+        await dispersed(worker, target)
+    registries = Registries()
+    certificate = await dispersed(worker, target, indices=registries)
+    absent = network.operators.keys[1]
+    assert registries.asked == (4_000_000, b"\0\1", [absent.operator_id])
+    attestation = certificate.attestation
+    assert attestation.non_signer_public_keys == (absent.public_g1,)
+    assert attestation.non_signer_quorum_bitmap_indices == (4,)
+    assert (attestation.quorum_key_indices, attestation.total_stake_indices) == ((5, 6), (7, 8))
+    assert attestation.non_signer_stake_indices == ((9,), (10,))
+    network.operators.online[2] = network.operators.online[3] = False
+    with pytest.raises(DAFailoverRequested, match="25 % of quorum 0"):
+        await dispersed(worker, target, indices=registries)
+
+
+async def test_on_demand_pays_for_whole_minimum_sizes_on_top_of_what_was_spent(
+    worker: BlobWorker, network: Network, target: str
+) -> None:
+    async with open_disperser(target, worker, PAYER, SETTINGS, plaintext=True) as client:
+        state = await client.payment_state()
+        assert (state.cumulative_payment, state.deposited, state.reservation_end_s) == (1_000, 10**18, 6)
+        for _ in range(2):
+            await client.disperse(PAYLOAD, on_demand=True)
+        blob, commitment = await worker.commit(PAYLOAD, 1 << 20)
+        assert await client.blob_commitment(blob) == commitment
+    assert [payment.cumulative_payment for payment in network.payments] == [
+        1_000 + MIN_SYMBOLS * PRICE,
+        1_000 + 2 * MIN_SYMBOLS * PRICE,
+    ]
+    assert state.on_demand_payment(32 * (MIN_SYMBOLS + 1)) == 1_000 + 2 * MIN_SYMBOLS * PRICE
+
+
+FAULTS: list[tuple[str, type[DAError], str]] = [
+    ("RESOURCE_EXHAUSTED", DAUnavailable, "no capacity left"),
+    ("UNAVAILABLE", DAFailoverRequested, "fail over"),
+    ("INTERNAL", DAUnavailable, "INTERNAL: says the test"),
+    ("PERMISSION_DENIED", DAError, "refused the request"),
+    ("FAILED", DAFailoverRequested, "gave up blob"),
+    ("slow", DAFailoverRequested, "attested in 0.3 s"),
+    ("other key", DAError, "its key is"),
+    ("signature", DAError, "aggregate signature"),
+    ("point", messages.MalformedAnswer, "sigma"),
+]
+
+
+async def test_what_goes_wrong_is_said_by_its_kind(worker: BlobWorker, network: Network, target: str) -> None:
+    for fault, kind, said in FAULTS:
+        network.fault = fault
+        with pytest.raises(DAError, match=said) as caught:
+            await dispersed(worker, target, replace(SETTINGS, timeout_s=0.3 if fault == "slow" else 20))
+        assert type(caught.value) is kind, fault
+
+
+async def test_another_chain_is_refused_and_nobody_home_means_fail_over(
+    worker: BlobWorker, network: Network, target: str
+) -> None:
+    with pytest.raises(DAError, match="chain, disperser"):
+        await dispersed(worker, target, replace(SETTINGS, chain_id=1, disperser_id=0))
+    with served(Network()) as gone:
+        pass
+    with pytest.raises(DAFailoverRequested):
+        await dispersed(worker, gone)
+
+
+async def test_a_cancelled_dispersal_leaves_at_once(worker: BlobWorker, network: Network, target: str) -> None:
+    network.fault = "slow"
+    started = trio.current_time()
+    with trio.move_on_after(1):
+        await dispersed(worker, target)
+    assert trio.current_time() - started < 5
+
+
+def test_the_command_prints_a_commitment_that_verifies(network: Network, target: str, tmp_path: Path) -> None:
+    payload, key = tmp_path / "payload", tmp_path / "key"
+    payload.write_bytes(PAYLOAD)
+    key.write_text(PAYER.private_key.hex())
+    key.chmod(0o600)
+    flags = ["--chain-id", str(CHAIN_ID), "--disperser-id", str(DISPERSER_ID), "--development", "--plaintext"]
+    command = ["da", "disperse", str(payload), "--disperser", target, "--key-file", str(key)]
+    done = CliRunner().invoke(app, [*command, *flags], catch_exceptions=False)
+    assert done.exit_code == 0
+    printed = done.stdout.split()[-1]
+    certificate = parse_certificate(*split_generic_commitment(bytes.fromhex(printed[2:])))
+    assert all(check.verdict == "good" for check in certificate_checks(certificate, SRS))
+    refused = CliRunner().invoke(app, command)
+    assert isinstance(refused.exception, UserError)
+    assert "--srs-folder" in str(refused.exception)
+
+
+async def test_without_grpcio_the_extra_is_named(worker: BlobWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(DAError, match=r"openledger-node\[eigenda\]"):
+        await dispersed(worker, "127.0.0.1:1")
+
+
+def test_generated_code_is_what_protoc_makes_of_the_protos(tmp_path: Path) -> None:
+    tools = pytest.importorskip("grpc_tools")
+    assert tools is not None
+    root = Path(__file__).parents[3]
+    folder = root / "rollup" / "da" / "grpc"
+    flags = ["--proto_path=.typing", f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}"]
+    protos = [f".typing/openledger/rollup/da/grpc/{path.name}" for path in sorted(folder.glob("*.proto"))]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *flags, *protos], cwd=root, check=True)
+    made = tmp_path / "openledger" / "rollup" / "da" / "grpc"
+    for path in sorted(folder.glob("*_pb2*.py")):
+        assert (made / path.name).read_text() == path.read_text(), path.name
+
+
+def test_field_numbers_are_those_of_the_published_api() -> None:
+    wanted = {
+        "common": {"BlobCommitment": "commitment=1 length_commitment=2 length_proof=3 length=4"},
+        "common_v2": {
+            "PaymentHeader": "account_id=1 timestamp=2 cumulative_payment=3",
+            "BlobHeader": "version=1 quorum_numbers=2 commitment=3 payment_header=4",
+            "BlobCertificate": "blob_header=1 signature=2 relay_keys=3",
+            "BatchHeader": "batch_root=1 reference_block_number=2",
+        },
+        "disperser_v2": {
+            "DisperseBlobRequest": "blob=1 blob_header=2 signature=3 anchor_signature=5 disperser_id=6 chain_id=7",
+            "BlobStatusReply": "status=1 signed_batch=2 blob_inclusion_info=3",
+            "Attestation": "non_signer_pubkeys=1 apk_g2=2 quorum_apks=3 sigma=4 quorum_numbers=5 "
+            "quorum_signed_percentages=6",
+            "GetPaymentStateRequest": "account_id=1 signature=2 timestamp=3",
+        },
+        "relay": {"GetBlobRequest": "blob_key=1", "GetBlobReply": "blob=1"},
+    }
+    for module, kinds in wanted.items():
+        found = importlib.import_module(f"openledger.rollup.da.grpc.{module}_pb2").DESCRIPTOR.message_types_by_name
+        for name, fields in kinds.items():
+            assert " ".join(f"{field.name}={field.number}" for field in found[name].fields) == fields
