@@ -19,8 +19,10 @@ def disperse(
     file: Annotated[Path, typer.Argument(help="The payload.")],
     disperser: Annotated[str, typer.Option(help="HOST:PORT of the disperser's gRPC API.")],
     key_file: KeyFile = None,
-    chain_id: Annotated[int, typer.Option(min=1, help="Chain id of EigenDA's L1; 1 is mainnet.")] = 1,
-    disperser_id: Annotated[int, typer.Option(min=0, help="The disperser's number in EigenDA's registry.")] = 0,
+    chain_id: Annotated[int, typer.Option(min=1, max=2**64 - 1, help="Chain id of EigenDA's L1; 1 is mainnet.")] = 1,
+    disperser_id: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="The disperser's number in EigenDA's registry.")
+    ] = 0,
     certificate_version: Annotated[int, typer.Option(min=3, max=4, help="Version of the certificate.")] = 4,
     on_demand: Annotated[bool, typer.Option("--on-demand", help="Pay from the deposit, not the reservation.")] = False,
     srs_folder: Annotated[Path | None, typer.Option(help="EigenDA's SRS files, to compute the commitments.")] = None,
@@ -45,7 +47,7 @@ def disperse(
     from openledger.rollup.da.payments import Payer
     from openledger.rollup.da.signature_indices import SignatureIndexReader
     from openledger.rollup.da.srs import SrsError
-    from openledger.rollup.da.worker import open_blob_worker
+    from openledger.rollup.da.worker import WorkerDied, open_blob_worker
     from openledger.rollup.l1.client import L1Client
     from openledger.rollup.l1.signature_indices import L1SignatureIndexReader
     from openledger.rollup.l1.source import L1Error
@@ -78,7 +80,7 @@ def disperse(
 
     try:
         print(f"0x{trio.run(run).hex()}")
-    except (DAError, PayloadTooLarge, SrsError, L1Error) as error:
+    except (DAError, PayloadTooLarge, SrsError, L1Error, WorkerDied) as error:
         raise UserError(str(error)) from error
 
 

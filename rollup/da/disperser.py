@@ -21,7 +21,7 @@ from openledger.rollup.da.certificate import (
     encode_generic_commitment,
     serialize_certificate,
 )
-from openledger.rollup.da.client import DAError, DAFailoverRequested
+from openledger.rollup.da.client import DAError, DAFailoverRequested, DAUnavailable
 from openledger.rollup.da.curve import G1Point
 from openledger.rollup.da.encoding import MAX_BLOB_BYTES
 from openledger.rollup.da.grpc_peer import GrpcPeer
@@ -31,6 +31,9 @@ from openledger.rollup.da.signature_indices import SignatureIndexReader, Signatu
 from openledger.rollup.da.srs import BlobCommitment
 from openledger.rollup.da.verification import CONFIRMATION_THRESHOLD_PERCENT, InvalidCertificate
 from openledger.rollup.da.worker import BlobWorker
+
+_POLLS_IN_VAIN = 10
+"""So many in a row may go unanswered before a blob is given up."""
 
 log = structlog.get_logger(__name__)
 
@@ -144,9 +147,20 @@ class DisperserClient:
     async def _attested(self, key: bytes) -> Any:
         """The status reply of a complete blob."""
         pb, target = self._pb, self._peer.target
+        failures = 0
         with trio.move_on_after(self._settings.timeout_s):
             while True:
-                reply = await self._peer.call(self._stub.GetBlobStatus, pb.BlobStatusRequest(blob_key=key))
+                try:
+                    reply = await self._peer.call(self._stub.GetBlobStatus, pb.BlobStatusRequest(blob_key=key))
+                    failures = 0
+                except DAUnavailable as error:
+                    # The blob is paid for and on its way: a disperser that restarts is no reason to send it again.
+                    failures += 1
+                    if failures == _POLLS_IN_VAIN:
+                        raise
+                    log.warning("status of a blob not known, trying again", blob_key=key.hex(), problem=str(error))
+                    await trio.sleep(self._settings.poll_s)
+                    continue
                 if reply.status == pb.COMPLETE:
                     return reply
                 if reply.status not in (pb.QUEUED, pb.ENCODED, pb.GATHERING_SIGNATURES):

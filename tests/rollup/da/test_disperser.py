@@ -1,6 +1,7 @@
 """The disperser and relay clients against a real gRPC server, whose operators check and sign as a network would."""
 
 import importlib
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ import grpc
 import pytest
 import trio
 from coincurve import PublicKey
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
 from openledger.genesis.hashing import checksummed, keccak256
@@ -66,6 +71,7 @@ class Network:
         self.payments: list[PaymentHeader] = []
         self.statuses = [disperser_v2_pb2.QUEUED, disperser_v2_pb2.ENCODED, disperser_v2_pb2.GATHERING_SIGNATURES]
         self.fault = ""
+        self.hiccups = 0
         self.spent = 1_000
 
     # The disperser.
@@ -101,6 +107,9 @@ class Network:
     def GetBlobStatus(self, request: Any, context: Any) -> Any:
         if request.blob_key not in self.blobs:
             context.abort(grpc.StatusCode.NOT_FOUND, "no such blob")
+        if self.hiccups:
+            self.hiccups -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
         if self.fault == "FAILED":
             return disperser_v2_pb2.BlobStatusReply(status=disperser_v2_pb2.FAILED)
         if self.statuses:
@@ -183,16 +192,37 @@ class Registries:
 
 
 @contextmanager
-def served(network: Network) -> Iterator[str]:
+def served(network: Network, credentials: Any = None) -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 17 << 20)])
     disperser_v2_pb2_grpc.add_DisperserServicer_to_server(network, server)
     relay_pb2_grpc.add_RelayServicer_to_server(network, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    if credentials is None:
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    else:
+        address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
     server.start()
     try:
-        yield f"127.0.0.1:{port}"
+        yield address
     finally:
         server.stop(0).wait()
+
+
+def self_signed() -> tuple[bytes, bytes]:
+    """Key and certificate for localhost, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    return private, certificate.public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.fixture
@@ -315,21 +345,56 @@ async def test_a_cancelled_dispersal_leaves_at_once(worker: BlobWorker, network:
     assert trio.current_time() - started < 5
 
 
-def test_the_command_prints_a_commitment_that_verifies(network: Network, target: str, tmp_path: Path) -> None:
-    payload, key = tmp_path / "payload", tmp_path / "key"
+async def test_a_disperser_that_restarts_meanwhile_still_has_the_blob(
+    worker: BlobWorker, network: Network, target: str
+) -> None:
+    network.hiccups = 9
+    await dispersed(worker, target)
+    assert len(network.blobs) == 1
+    network.hiccups = 10
+    with pytest.raises(DAFailoverRequested, match="restarting"):
+        await dispersed(worker, target)
+
+
+def test_the_command_prints_a_commitment_that_verifies(network: Network, tmp_path: Path) -> None:
+    payload, key, roots = tmp_path / "payload", tmp_path / "key", tmp_path / "roots.pem"
     payload.write_bytes(PAYLOAD)
     key.write_text(PAYER.private_key.hex())
     key.chmod(0o600)
-    flags = ["--chain-id", str(CHAIN_ID), "--disperser-id", str(DISPERSER_ID), "--development", "--plaintext"]
-    command = ["da", "disperse", str(payload), "--disperser", target, "--key-file", str(key)]
-    done = CliRunner().invoke(app, [*command, *flags], catch_exceptions=False)
-    assert done.exit_code == 0
-    printed = done.stdout.split()[-1]
-    certificate = parse_certificate(*split_generic_commitment(bytes.fromhex(printed[2:])))
+    private, certificate_pem = self_signed()
+    roots.write_bytes(certificate_pem)
+    flags = ["--chain-id", str(CHAIN_ID), "--disperser-id", str(DISPERSER_ID), "--development", "--on-demand"]
+    with served(network, grpc.ssl_server_credentials([(private, certificate_pem)])) as target:
+        command = ["da", "disperse", str(payload), "--disperser", target, "--key-file", str(key)]
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "openledger.node.cli.main", *command, *flags],
+            env={**os.environ, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(roots)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    certificate = parse_certificate(*split_generic_commitment(bytes.fromhex(done.stdout.split()[-1][2:])))
     assert all(check.verdict == "good" for check in certificate_checks(certificate, SRS))
-    refused = CliRunner().invoke(app, command)
+    assert network.payments[0].cumulative_payment > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "--srs-folder"),
+        (["--development", "--l1-rpc-url", "http://127.0.0.1:1"], "belong together"),
+        (["--development", "--registry-coordinator", "0x12"], "40 hex digits"),
+        (["--development", "--plaintext"], "cannot be reached"),
+    ],
+)
+def test_the_command_says_what_is_missing(tmp_path: Path, flags: list[str], said: str) -> None:
+    key = tmp_path / "key"
+    key.write_text(PAYER.private_key.hex())
+    key.chmod(0o600)
+    command = ["da", "disperse", str(key), "--disperser", "127.0.0.1:1", "--key-file", str(key)]
+    refused = CliRunner().invoke(app, [*command, *flags])
     assert isinstance(refused.exception, UserError)
-    assert "--srs-folder" in str(refused.exception)
+    assert said in str(refused.exception)
 
 
 async def test_without_grpcio_the_extra_is_named(worker: BlobWorker, monkeypatch: pytest.MonkeyPatch) -> None:
