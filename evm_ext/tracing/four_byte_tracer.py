@@ -20,8 +20,8 @@ class FourByteTracer(Tracer):
         self._precompiles = frozenset(traced.state.computation_class.get_precompiles())
 
     def enter(self, frame: Frame) -> None:
-        # The transaction's own data counts, whatever it is; below that, calls of contracts.
-        wanted = frame.depth == 0 or (frame.kind in _CALLS and frame.to not in self._precompiles)
+        # What creates carries code, and what a precompile takes has no selector, also in the transaction itself.
+        wanted = frame.kind in _CALLS and frame.to not in self._precompiles
         if wanted and len(frame.input) >= 4:
             self.budget.spend(_ENTRY_BYTES)
             self._found[f"0x{frame.input[:4].hex()}-{len(frame.input) - 4}"] += 1

@@ -185,6 +185,11 @@ def test_selectors_are_counted_without_precompiles_and_creations(run):
     assert run(code, data=data, tracer="4byteTracer") == {"0xcafebabe-0": 1, "0xdeadbeef-32": 1}
 
 
+@pytest.mark.parametrize("to", [None, bytes(19) + b"\x04"], ids=["creation", "precompile"])
+def test_a_transaction_that_calls_no_contract_has_no_selector(run, to):
+    assert run("", to=to, data=bytes.fromhex("00deadbeef"), tracer="4byteTracer") == {}
+
+
 def test_several_tracers_run_in_one_execution(run):
     options = {"callTracer": {"onlyTopCall": True}, "4byteTracer": None, "noopTracer": {}, "prestateTracer": {}}
     result = run("00", tracer="muxTracer", options=options, data=b"\x01\x02\x03\x04")
