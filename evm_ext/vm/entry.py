@@ -95,10 +95,11 @@ def system_call(state: WorldState, contract: bytes, data: bytes) -> Any | None:
 
 
 def describe_error(error: VMError) -> str:
-    """A failed computation's error in words, beginning with the kind."""
-    text = str(error)
-    kind = _GETH_WORDS.get(type(error).__name__, type(error).__name__)
-    return kind if not text or kind == "execution reverted" else f"{kind}: {text}"
+    """A failed computation's error in geth's words; where those name an opcode or a number, they are only the beginning."""
+    name, text = type(error).__name__, str(error)
+    kind = _GETH_WORDS.get(name, name)
+    whole = name in _GETH_WORDS and name not in _GO_ON
+    return kind if whole or not text else f"{kind}: {text}"
 
 
 _GETH_WORDS = {
@@ -115,3 +116,4 @@ _GETH_WORDS = {
     "InsufficientFunds": "insufficient balance for transfer",
     "ReservedBytesInCode": "invalid code: must not begin with 0xef",
 }
+_GO_ON = frozenset({"InvalidInstruction", "InsufficientStack"})

@@ -240,6 +240,19 @@ def test_storage_and_calls_with_overrides(still_rpc, still_node):
 
 
 @pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("0x5f56", "invalid jump destination"),
+        ("0x60ff5f5f3e", "return data out of bounds"),
+        ("0x60ef5f5360015ff3", "invalid code: must not begin with 0xef"),
+        ("0x5b5f5f56", "stack limit reached 1024 (1023)"),
+    ],
+)
+def test_a_failed_call_is_told_in_the_words_of_geth_alone(rpc, code, words):
+    assert rpc.error("eth_call", {"data": code}, "latest")["message"] == words
+
+
+@pytest.mark.parametrize(
     ("request_object", "code", "message"),
     [
         ({"to": NOBODY, "data": "0x01", "input": "0x02"}, -32602, "are set and not equal"),
