@@ -36,5 +36,6 @@ def configure_logging(level: str, format: Literal["console", "json"]) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up for each line: whoever puts another stream in its place gets the lines from then on.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

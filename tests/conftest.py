@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import structlog
 import trio
 from eth_account import Account
 
@@ -52,6 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         longest[item.path] = max(length(item), longest.get(item.path, 0.0))
     items.sort(key=lambda item: -longest[item.path])
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> Iterator[None]:
+    """A command that runs inside a test configures logging for the whole process: take it back."""
+    yield
+    structlog.reset_defaults()
 
 
 def free_port_offset() -> int:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 import textwrap
 
 import pytest
+import structlog
+
+from openledger.node.logging import configure_logging
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
@@ -33,3 +37,15 @@ def test_a_traceback_is_logged_without_the_values_of_variables(form: str) -> Non
     assert "topsecret" not in done.stderr
     if form == "json":
         assert json.loads(done.stderr.splitlines()[-1])["event"] == "service failed"
+
+
+def test_lines_go_where_standard_error_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", first)
+    configure_logging("info", "console")
+    logger = structlog.get_logger()
+    logger.info("one")
+    monkeypatch.setattr(sys, "stderr", second)
+    first.close()
+    logger.info("two")
+    assert "two" in second.getvalue()
