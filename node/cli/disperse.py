@@ -41,6 +41,7 @@ def disperse(
 
     Example: `openledger da disperse payload.bin --disperser disperser.eigenda.xyz:443 --key-file key.hex --srs-folder srs`
     """
+    from openledger.node.logging import configure_logging
     from openledger.rollup.da.client import DAError
     from openledger.rollup.da.disperser import DisperserSettings, open_disperser
     from openledger.rollup.da.encoding import PayloadTooLarge
@@ -52,6 +53,7 @@ def disperse(
     from openledger.rollup.l1.signature_indices import L1SignatureIndexReader
     from openledger.rollup.l1.source import L1Error
 
+    configure_logging("info", "console")  # on standard error: standard output is the commitment alone
     payer = Payer(wallet(None, key_file).private_key)
     if not development and srs_folder is None:
         raise UserError("give --srs-folder (EigenDA's resources/srs), or --development for a development disperser")

@@ -373,7 +373,7 @@ def test_the_command_prints_a_commitment_that_verifies(network: Network, tmp_pat
             text=True,
         )
         assert done.returncode == 0, done.stderr
-    certificate = parse_certificate(*split_generic_commitment(bytes.fromhex(done.stdout.split()[-1][2:])))
+    certificate = parse_certificate(*split_generic_commitment(bytes.fromhex(done.stdout.removeprefix("0x"))))
     assert all(check.verdict == "good" for check in certificate_checks(certificate, SRS))
     assert network.payments[0].cumulative_payment > 0
 
