@@ -127,9 +127,10 @@ class Block:
     def decode(cls, raw: bytes) -> Block:
         """The inverse of `encode`. Raises `UndecodableBlock`, also for a transaction that cannot be read."""
         try:
-            encoded_header, *body = encoding.split_list(raw)
-            header = Header.decode(encoded_header)
-            return _with_body(header, body)
+            items = encoding.split_list(raw)
+            if not items:
+                raise UndecodableBlock("malformed block: the list is empty")
+            return _with_body(Header.decode(items[0]), items[1:])
         except (encoding.InvalidRLP, ValueError) as error:
             raise UndecodableBlock(f"malformed block: {error}") from None
 

@@ -40,6 +40,10 @@ class EthLogs:
     def new_filter(self, query: LogQuery) -> str:
         if query.block_hash is not None:
             raise InvalidParams("a filter cannot be of one block; use eth_getLogs")
+        first = None if query.first is None else query.first.number
+        last = None if query.last is None else query.last.number
+        if first is not None and last is not None and first > last:
+            raise InvalidParams("invalid block range params")
         return self._install(_Filter("logs", query=query))
 
     @rpc_method("eth_newBlockFilter")

@@ -203,6 +203,8 @@ def test_blocks_of_every_form_survive_their_codec(form, uncle_form, uncles):
 
 def test_a_header_with_a_number_of_fields_no_fork_has_is_refused():
     encoded = replace(FRONTIER_GENESIS, form=18).encode()
+    with pytest.raises(UndecodableBlock, match="the list is empty"):
+        Block.decode(b"\xc0")
     with pytest.raises(UndecodableBlock, match="15, 16, 17, 20, 21 fields, got 18"):
         Header.decode(encoded)
 

@@ -318,7 +318,8 @@ def test_logs_are_found_by_range_hash_and_topic_and_bounded(tmp_path, genesis, c
         assert (too_far["code"], "exceed maximum block range: 3" in too_far["message"]) == (-32005, True)
         too_many = rpc.error("eth_getLogs", {"fromBlock": "0x2", "toBlock": "0x4"})
         assert (too_many["code"], "more than 2 results" in too_many["message"]) == (-32005, True)
-        assert rpc.error("eth_getLogs", {"fromBlock": "0x2", "toBlock": "0x1"})["code"] == -32602
+        for method in ("eth_getLogs", "eth_newFilter"):
+            assert rpc.error(method, {"fromBlock": "0x2", "toBlock": "0x1"})["code"] == -32602
         assert rpc.error("eth_getLogs", {"blockHash": "0x" + "12" * 32})["message"] == "unknown block"
 
 
