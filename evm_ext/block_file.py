@@ -51,8 +51,10 @@ def import_block_file(
     Raises `BlockFileError`, OSError."""
     executed = 0
     last = None
+    empty = True
     with open_block_file(path) as file:
         for block in read_blocks(file):
+            empty = False
             if block.number == 0:
                 if block.hash != chain.genesis_hash:
                     raise BlockFileError(
@@ -71,6 +73,8 @@ def import_block_file(
                 on_block(block)
             if executed and executed % _BLOCKS_BETWEEN_HEADS == 0:
                 _move_heads(chain, last, final)
+    if empty:
+        raise BlockFileError("the file holds no block")
     _move_heads(chain, last, final)
     return executed
 

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from importlib.metadata import version
 
 from openledger.genesis.hashing import keccak256
 from openledger.node.rpc.backend import RpcBackend
@@ -17,7 +18,7 @@ class NodeInfo:
     @rpc_method("web3_clientVersion")
     def client_version(self) -> str:
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        return f"{self._backend.client_version}/{platform.system().lower()}-{platform.machine()}/{python}"
+        return f"{self._backend.client_version}/v{version('openledger-node')}/{platform.system().lower()}-{platform.machine()}/{python}"
 
     @rpc_method("web3_sha3", BYTES)
     def sha3(self, data: bytes) -> str:

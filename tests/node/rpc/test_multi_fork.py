@@ -390,6 +390,9 @@ def test_what_came_before_a_bad_block_is_kept(recorded, tmp_path):
             import_block_file(chain, path)
         assert chain.head().hash == blocks[2].hash
         assert import_block_file(chain, folder / "chain.rlp") == LAST - 3
+        path.write_bytes(b"")
+        with pytest.raises(BlockFileError, match="no block"):
+            import_block_file(chain, path)
     finally:
         chain.close()
 
