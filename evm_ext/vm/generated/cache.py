@@ -44,6 +44,7 @@ class HotCode:
     __slots__ = (
         "_closed",
         "_code",
+        "_compiling",
         "_destinations",
         "_machine",
         "_misses",
@@ -59,6 +60,7 @@ class HotCode:
 
     def __init__(self, code: bytes, machine: Any, keeper: HotCodes | None = None) -> None:
         self._code = code
+        self._compiling = threading.Lock()
         self.keeper = keeper
         self._machine = machine
         self._destinations: frozenset[int] | None = None
@@ -77,6 +79,15 @@ class HotCode:
         no credit."""
         if position in self._closed or len(self.traces) >= MAX_TRACES or self.compiled >= MAX_OPCODES:
             return None
+        # Calls in other threads share this code: what one of them prepares, another must not see half made.
+        if not self._compiling.acquire(blocking=eager):
+            return None
+        try:
+            return self.traces.get(position) or self._compile(position, eager)
+        finally:
+            self._compiling.release()
+
+    def _compile(self, position: int, eager: bool) -> TraceFunction | None:
         if not eager:
             misses = self._misses[position] = self._misses.get(position, 0) + 1
             credit = self.steps // STEPS_PER_OPCODE - self._spent
@@ -141,9 +152,11 @@ class HotCodes:
         found = self._codes.get(code)
         if found is None:
             with self._lock:
-                found = self._codes[code] = HotCode(code, self._machine, self)
-                if len(self._codes) > CODES:
-                    self._forget_oldest()
+                found = self._codes.get(code)
+                if found is None:
+                    found = self._codes[code] = HotCode(code, self._machine, self)
+                    if len(self._codes) > CODES:
+                        self._forget_oldest()
         self._asked += 1
         if not self._asked & 15:
             # Now and then is enough: the order need not be exact.
