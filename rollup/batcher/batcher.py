@@ -164,13 +164,15 @@ class Batcher:
         submitted = self._submitted
         last = max(self._engine.chain.head("safe").number, 0 if submitted is None else submitted.number)
         head = self._engine.chain.head("unsafe").number
-        for number in [known for known in self._backlog if not last < known <= head]:
-            del self._backlog[number]
+        # The thread that builds blocks asks, and whoever reads metrics: each works on a copy of what is known.
+        for number in list(self._backlog):
+            if not last < number <= head:
+                self._backlog.pop(number, None)
         for number in range(last + 1, head + 1):
             if number not in self._backlog:
                 block = self._engine.chain.block_by_number(number)
                 self._backlog[number] = 0 if block is None else sum(len(item.raw) for item in block.transactions)
-        return head - last, sum(self._backlog.values())
+        return head - last, sum(list(self._backlog.values()))
 
     def data_limit(self) -> DataLimit | None:
         """What the sequencer is to keep to, so that the backlog does not grow without end; None while all is well."""
