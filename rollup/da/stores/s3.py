@@ -93,7 +93,7 @@ class S3Store:
             with self._named("store the secret"):
                 self._client.put_object(Bucket=self._bucket, Key=self._prefix + "secret", Body=fresh, IfNoneMatch="*")
         except StoreError as error:
-            if "PreconditionFailed" not in str(error.__cause__) and "412" not in str(error.__cause__):
+            if _code(error.__cause__) != "PreconditionFailed":
                 raise
         stored = self._get("secret")
         return fresh if stored is None else stored
@@ -126,7 +126,7 @@ class S3Store:
             try:
                 body: bytes = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
             except self._errors as error:
-                if getattr(error, "response", {}).get("Error", {}).get("Code") in _MISSING:
+                if _code(error) in _MISSING:
                     return None
                 raise
             return body
@@ -150,3 +150,9 @@ class S3Store:
             yield
         except self._errors as error:
             raise StoreError(f"cannot {what} in bucket {self._bucket}: {error}") from error
+
+
+def _code(error: BaseException | None) -> str | None:
+    """The protocol's name of what went wrong; None where no answer came."""
+    code: str | None = getattr(error, "response", {}).get("Error", {}).get("Code")
+    return code
