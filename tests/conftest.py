@@ -71,8 +71,8 @@ def free_port_offset() -> int:
     while True:
         offset = random.randrange(100 + step * worker, 20_000, step * workers)
         try:
-            for step in (0, VALIDATOR_PORT_STEP):
-                for port in Ports().shifted(offset + step).model_dump().values():
+            for of_node in (0, VALIDATOR_PORT_STEP):
+                for port in Ports().shifted(offset + of_node).model_dump().values():
                     with socket.socket() as probe:
                         probe.bind(("127.0.0.1", port))
         except OSError:

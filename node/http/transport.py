@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 
 import trio
+from outcome import Error, Value
 
 from openledger.node.http.reactor import Reactor
 
@@ -27,15 +28,13 @@ class Transport:
     `quick`, where it is set, sees what has arrived for a waiting `receive` first; if it returns True, that is
     dealt with and the receiver sleeps on. It runs in the reactor's task and must neither wait nor raise."""
 
-    __slots__ = ("_closed", "_data", "_error", "_paused", "_reactor", "_receiver", "_socket", "due", "peer", "quick")
+    __slots__ = ("_closed", "_paused", "_reactor", "_receiver", "_socket", "due", "peer", "quick")
 
     def __init__(self, stream: trio.SocketStream, reactor: Reactor) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
         self._reactor = reactor
-        self._receiver: trio.lowlevel.Task | None = None
-        self._data: bytes | None = None
-        self._error: Exception | None = None
+        self._receiver: trio.lowlevel.Task | None = None  # one that sleeps, neither woken nor cancelled yet
         self._paused = False
         self._closed = False
         self.due = math.inf
@@ -59,22 +58,14 @@ class Transport:
             self._paused = False
             self._reactor.add(self._socket.fileno(), self._ready)
         self._receiver = trio.lowlevel.current_task()
-        try:
-            await trio.lowlevel.wait_task_rescheduled(_abort)
-        finally:
-            self._receiver = None
-        data, error = self._data, self._error
-        self._data = self._error = None
-        if error is not None:
-            raise error
-        assert data is not None
+        data: bytes = await trio.lowlevel.wait_task_rescheduled(self._abort)
         return data
 
     def _ready(self) -> None:
         """There is something to read."""
         if self._closed:
             return
-        if self._receiver is None or self._data is not None or self._error is not None:
+        if self._receiver is None:
             # Nobody wants it now, and the reactor would not stop telling.
             self._reactor.remove(self._socket.fileno())
             self._paused = True
@@ -84,19 +75,25 @@ class Transport:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._wake(None, trio.BrokenResourceError(f"the connection broke: {error}"))
+            self._wake(Error(trio.BrokenResourceError(f"the connection broke: {error}")))
             return
         if self.quick is None or not self.quick(data):
-            self._wake(data, None)
+            self._wake(Value(data))
 
-    def _wake(self, data: bytes | None, error: Exception | None) -> None:
-        if self._receiver is not None and self._data is None and self._error is None:
-            self._data, self._error = data, error
-            trio.lowlevel.reschedule(self._receiver)
+    def _wake(self, result: Value[object] | Error) -> None:
+        """End the wait of whoever receives. A task can be woken once: it is forgotten before it runs."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            trio.lowlevel.reschedule(receiver, result)
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        """The receiver is cancelled, which wakes it: what arrives before it runs is not for it."""
+        self._receiver = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def interrupt(self) -> None:
         """Wake a waiting `receive`; nothing happens when none waits."""
-        self._wake(None, Interrupted())
+        self._wake(Error(Interrupted()))
 
     def send_now(self, data: bytes | memoryview) -> int:
         """Hand the system what it takes at once, and say how much. Raises trio.BrokenResourceError."""
@@ -128,9 +125,5 @@ class Transport:
             if not self._paused:
                 self._reactor.remove(self._socket.fileno())
             trio.lowlevel.notify_closing(self._socket)
-            self._wake(None, trio.ClosedResourceError("the connection was closed here"))
+            self._wake(Error(trio.ClosedResourceError("the connection was closed here")))
             self._socket.close()
-
-
-def _abort(_raise_cancel: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.SUCCEEDED
