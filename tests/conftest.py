@@ -38,7 +38,7 @@ from openledger.node.rpc_client import RpcClient
 from openledger.node.wallet import Wallet
 from openledger.rollup.da.client import open_da_client
 
-START_S = 90.0
+START_S = 240.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -117,7 +117,7 @@ class Devnet:
     def health(self) -> tuple[int, dict[str, str]]:
         """Status and services of /health; status 0 while nothing answers."""
         try:
-            answer = httpx.get(f"{self.endpoints.api}/health", timeout=5, trust_env=False)
+            answer = httpx.get(f"{self.endpoints.api}/health", timeout=20, trust_env=False)
             return answer.status_code, answer.json()["services"]
         except (httpx.HTTPError, ValueError):
             return 0, {}
@@ -138,13 +138,13 @@ class Devnet:
         answer = httpx.post(
             url or self.endpoints.rpc,
             json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params},
-            timeout=10,
+            timeout=60,
             trust_env=False,
         ).json()
         assert "error" not in answer, answer
         return answer["result"]
 
-    def run(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """A client command against this devnet."""
         environment = {
             **os.environ,
@@ -167,7 +167,7 @@ class Devnet:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
-                self.process.wait(30)
+                self.process.wait(90)
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise AssertionError(f"it did not stop:\n{self.log[-3000:]}") from None

@@ -43,18 +43,18 @@ def test_a_devnet_starts_takes_a_transaction_and_both_nodes_have_it(devnet_witho
     devnet.wait_until_ready()
     # Sent to the second node, which hands it to the sequencer.
     sent = send(devnet, 0, url=devnet.second.rpc)
-    devnet.wait_for(lambda: devnet.rpc("eth_getTransactionReceipt", sent), 20, "the transaction")
+    devnet.wait_for(lambda: devnet.rpc("eth_getTransactionReceipt", sent), 240, "the transaction")
     receipt = devnet.rpc("eth_getTransactionReceipt", sent)
     assert receipt["status"] == "0x1"
     devnet.wait_for(
-        lambda: devnet.rpc("eth_getTransactionReceipt", sent, url=devnet.second.rpc), 20, "the second node to have it"
+        lambda: devnet.rpc("eth_getTransactionReceipt", sent, url=devnet.second.rpc), 240, "the second node to have it"
     )
 
     def safe_on_second() -> bool:
         head = devnet.rpc("eth_getBlockByNumber", "safe", False, url=devnet.second.rpc)
         return int(head["number"], 16) >= int(receipt["blockNumber"], 16)
 
-    devnet.wait_for(safe_on_second, 60, "the second node to derive the block")
+    devnet.wait_for(safe_on_second, 240, "the second node to derive the block")
     theirs = devnet.rpc("eth_getBlockByNumber", receipt["blockNumber"], False, url=devnet.second.rpc)
     assert theirs["hash"] == receipt["blockHash"]
 
@@ -90,7 +90,7 @@ def test_children_do_not_outlive_a_killed_parent(devnet_without_serving: Any) ->
     devnet.wait_until_ready()
     os.kill(devnet.process.pid, signal.SIGKILL)
     devnet.process.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     group = devnet.process.pid
     while time.monotonic() < deadline:
         left = subprocess.run(["ps", "-o", "pid=,args=", "-g", str(group)], capture_output=True, text=True).stdout
@@ -122,7 +122,7 @@ def test_a_second_node_that_cannot_start_says_why_in_health(devnet_without_servi
         taken.listen()
         devnet.start()
         reason = f"port {8555 + devnet.offset} is in use"
-        devnet.wait_for(lambda: reason in devnet.health()[1].get("validator", ""), 60, "health to name the port")
+        devnet.wait_for(lambda: reason in devnet.health()[1].get("validator", ""), 240, "health to name the port")
     devnet.wait_until_ready()
     assert "Traceback" not in devnet.log
 
@@ -148,14 +148,14 @@ def test_connections_cannot_take_the_files_of_the_databases(devnet_without_servi
     try:
         before = int(devnet.rpc("eth_blockNumber", url=devnet.endpoints.l1_rpc), 16)
         devnet.wait_for(
-            lambda: int(devnet.rpc("eth_blockNumber", url=devnet.endpoints.l1_rpc), 16) > before + 1, 30, "L1 to go on"
+            lambda: int(devnet.rpc("eth_blockNumber", url=devnet.endpoints.l1_rpc), 16) > before + 1, 240, "L1 to go on"
         )
         assert devnet.health()[0] == 200
         assert open_ones[-1].recv(1000).startswith(b"HTTP/1.1 503")
     finally:
         for one in open_ones:
             one.close()
-    devnet.wait_for(lambda: devnet.rpc("eth_chainId") == hex(161_299), 20, "an answer")
+    devnet.wait_for(lambda: devnet.rpc("eth_chainId") == hex(161_299), 240, "an answer")
     assert "Too many open files" not in devnet.log
 
 
@@ -191,7 +191,7 @@ def test_a_node_whose_l1_and_da_are_down_starts_says_so_and_heals(devnet_without
     devnet.flags = ("--no-serving", "--no-validator")
     devnet.start()
     devnet.wait_until_ready()
-    devnet.wait_for(lambda: int(devnet.rpc("eth_blockNumber"), 16) > 2, 20, "blocks")
+    devnet.wait_for(lambda: int(devnet.rpc("eth_blockNumber"), 16) > 2, 240, "blocks")
     devnet.stop()
 
     offset = devnet.offset + 10
@@ -215,10 +215,10 @@ def test_a_node_whose_l1_and_da_are_down_starts_says_so_and_heals(devnet_without
                 return ""
 
         devnet.process = None
-        devnet.wait_for(lambda: "L1" in driver(), 60, "the follower to say that L1 is down")
+        devnet.wait_for(lambda: "L1" in driver(), 240, "the follower to say that L1 is down")
         devnet.start()
         devnet.wait_until_ready()
-        devnet.wait_for(lambda: driver() == "ready", 60, "the follower to heal")
+        devnet.wait_for(lambda: driver() == "ready", 240, "the follower to heal")
         devnet.wait_for(
             lambda: int(devnet.rpc("eth_getBlockByNumber", "safe", False, url=devnet.second.rpc)["number"], 16) > 2,
             60,
