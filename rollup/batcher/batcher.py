@@ -18,7 +18,6 @@ from openledger.rollup.blocks import BlockId, L2BlockRef
 from openledger.rollup.clock import Clock, WallClock
 from openledger.rollup.da.client import DAError
 from openledger.rollup.engine import Engine
-from openledger.rollup.l1.blob_fee import has_cell_proofs
 from openledger.rollup.l1.source import L1Error, L1Submitter
 from openledger.rollup.l1.transactions import L1Sender, L1TransactionLost
 from openledger.rollup.sequencer import DataLimit
@@ -64,12 +63,7 @@ class Batcher:
         fallbacks: dict[str, Route | None] = {
             "none": None,
             "calldata": CalldataRoute(self._sender, inbox, self._settings),
-            "blobs": BlobRoute(
-                self._sender,
-                inbox,
-                self._settings,
-                cell_proofs=has_cell_proofs(engine.config.l1_chain_id, int(self._clock.now())),
-            ),
+            "blobs": BlobRoute(self._sender, inbox, self._settings),
         }
         self.routes = Failover(
             DARoute(da, self._sender, inbox, self._settings),

@@ -6,7 +6,6 @@ Derivation reads all three, in any order; which one is taken is the batcher's bu
 from typing import Protocol
 
 import structlog
-import trio
 
 from openledger.rollup.batcher.channel_builder import BuiltChannel, cut_payloads
 from openledger.rollup.batcher.settings import BatcherSettings
@@ -14,7 +13,7 @@ from openledger.rollup.clock import Clock
 from openledger.rollup.codec.batcher_transaction import encode_commitment_data
 from openledger.rollup.codec.blobs import MAX_BLOB_DATA, encode_blob
 from openledger.rollup.da.client import DAError, DAFailoverRequested, DAUnavailable
-from openledger.rollup.l1.kzg import BlobSidecar, make_sidecar
+from openledger.rollup.l1.blob_transaction import TravellingBlobs
 from openledger.rollup.l1.source import Inclusion
 from openledger.rollup.l1.transactions import L1Sender
 
@@ -85,11 +84,10 @@ class BlobRoute:
 
     name = "blobs"
 
-    def __init__(self, sender: L1Sender, inbox: bytes, settings: BatcherSettings, *, cell_proofs: bool) -> None:
+    def __init__(self, sender: L1Sender, inbox: bytes, settings: BatcherSettings) -> None:
         self._sender = sender
         self._inbox = inbox
         self._settings = settings
-        self._cell_proofs = cell_proofs
 
     async def post(self, channel: BuiltChannel) -> Inclusion:
         """See `Route`."""
@@ -97,12 +95,9 @@ class BlobRoute:
         payloads = cut_payloads(channel, MAX_BLOB_DATA, MAX_BLOB_DATA)
         step = self._settings.max_blobs_per_transaction
         for start in range(0, len(payloads), step):
-            sidecars = await trio.to_thread.run_sync(self._sidecars, payloads[start : start + step])
-            included = await self._sender.send(self._inbox, b"", sidecars=sidecars)
+            blobs = TravellingBlobs([encode_blob(payload) for payload in payloads[start : start + step]])
+            included = await self._sender.send(self._inbox, b"", blobs=blobs)
         return _last(included)
-
-    def _sidecars(self, payloads: list[bytes]) -> tuple[BlobSidecar, ...]:
-        return tuple(make_sidecar(encode_blob(payload), cells=self._cell_proofs) for payload in payloads)
 
 
 class Failover:

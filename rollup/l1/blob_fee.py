@@ -46,10 +46,11 @@ def update_fraction(l1_chain_id: int, timestamp: int) -> int:
 _CELL_PROOFS_SINCE = MappingProxyType({1: 1_764_798_551, 11_155_111: 1_760_427_360})
 
 
-def has_cell_proofs(l1_chain_id: int, timestamp: int) -> bool:
-    """Whether an L1's pool wants cell proofs beside blobs at a time in seconds, instead of one proof a blob."""
+def has_cell_proofs(l1_chain_id: int, timestamp: int) -> bool | None:
+    """Whether a public L1's pool wants cell proofs beside blobs at a head's time in seconds, instead of one proof a
+    blob; None for an L1 whose schedule is not known here."""
     since = _CELL_PROOFS_SINCE.get(l1_chain_id)
-    return since is not None and timestamp >= since
+    return None if since is None else timestamp >= since
 
 
 def blob_base_fee(l1_chain_id: int, header: Header) -> int:

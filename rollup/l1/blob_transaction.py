@@ -1,30 +1,37 @@
-"""Blob transactions as they travel to the pool: the transaction with its blobs beside it (EIP-4844, EIP-7594).
+"""Blob transactions as they travel to L1's pool, in the form of proofs that it wants at that moment (EIP-4844, EIP-7594).
 
-03 | rlp([fields, blobs, commitments, proofs])          before Osaka
-03 | rlp([fields, 1, blobs, commitments, cell proofs])  since Osaka
+A transaction names its blobs by their commitments alone, so the same signed transaction travels with one proof a blob
+before Osaka and with the proofs of the blobs' cells since.
 """
 
 from collections.abc import Sequence
 
-from openledger.evm_ext.encoding import encode_bytes, encode_sequence, encode_uint
-from openledger.evm_ext.transactions import BLOB
-from openledger.rollup.l1.kzg import BlobSidecar
+import trio
 
-CELLS_WRAPPER_VERSION = 1
+from openledger.evm_ext.blobs import BlobSidecar, encode_network, sidecar_of
+from openledger.evm_ext.transactions import Transaction
 
 
-def network_form(raw: bytes, sidecars: Sequence[BlobSidecar]) -> bytes:
-    """The signed blob transaction `raw` with its sidecars, which all have proofs of one form."""
-    if raw[:1] != bytes((BLOB,)) or not sidecars:
-        raise ValueError("only a blob transaction with blobs has a network form")
-    cells = any(sidecar.cell_proofs for sidecar in sidecars)
-    proofs = [proof for sidecar in sidecars for proof in (sidecar.cell_proofs if cells else (sidecar.proof,))]
-    return raw[:1] + encode_sequence(
-        (
-            raw[1:],
-            *((encode_uint(CELLS_WRAPPER_VERSION),) if cells else ()),
-            encode_sequence(encode_bytes(sidecar.blob) for sidecar in sidecars),
-            encode_sequence(encode_bytes(sidecar.commitment) for sidecar in sidecars),
-            encode_sequence(encode_bytes(proof) for proof in proofs),
-        )
-    )
+class TravellingBlobs:
+    """The blobs of one transaction (131,072 bytes each); what it takes to send them is computed when first needed."""
+
+    def __init__(self, blobs: Sequence[bytes]) -> None:
+        self._blobs = tuple(blobs)
+        self._forms: dict[bool, BlobSidecar] = {}
+
+    async def versioned_hashes(self) -> tuple[bytes, ...]:
+        """What the transaction names the blobs by."""
+        return (await self._form(cells=False)).hashes
+
+    async def network_form(self, transaction: Transaction, *, cells: bool) -> bytes:
+        """A signed transaction with the blobs beside it, and proofs of their cells or one of each blob."""
+        return encode_network(transaction, await self._form(cells=cells))
+
+    async def _form(self, *, cells: bool) -> BlobSidecar:
+        if cells not in self._forms:
+            if cells:
+                plain = await self._form(cells=False)
+                self._forms[cells] = await trio.to_thread.run_sync(plain.with_cells)
+            else:
+                self._forms[cells] = await trio.to_thread.run_sync(sidecar_of, self._blobs)
+        return self._forms[cells]

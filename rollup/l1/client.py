@@ -13,6 +13,7 @@ from openledger.evm_ext.block import Header
 from openledger.evm_ext.receipts import Receipt, receipts_root
 from openledger.evm_ext.trie import ordered_root
 from openledger.genesis.hashing import keccak256
+from openledger.rollup.l1.blob_fee import has_cell_proofs
 from openledger.rollup.l1.rpc_values import (
     data,
     header_from_json,
@@ -205,6 +206,18 @@ class L1Client:
         except L1RpcError:
             blob_fee = 1
         return L1Fees(latest.base_fee_per_gas, max(tip, 1), max(blob_fee, 1))
+
+    async def wants_cell_proofs(self) -> bool | None:
+        """See `L1Submitter`. By the schedule of a public L1, else by what it says of its fork (EIP-7910)."""
+        head = await self.header_by_label("latest")
+        known = has_cell_proofs(await self.chain_id(), head.timestamp)
+        if known is not None:
+            return known
+        try:
+            rules = await self._call("eth_config")
+            return "P256VERIFY" in rules["current"]["precompiles"]  # both came with Osaka
+        except (L1RpcError, TypeError, KeyError):
+            return None
 
     async def send_transaction(self, raw: bytes) -> bytes:
         """See `L1Submitter`."""

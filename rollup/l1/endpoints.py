@@ -92,6 +92,10 @@ class L1Endpoints:
         """See `L1Submitter`."""
         return await self._first(lambda client: client.fees())
 
+    async def wants_cell_proofs(self) -> bool | None:
+        """See `L1Submitter`."""
+        return await self._first(lambda client: client.wants_cell_proofs())
+
     async def send_transaction(self, raw: bytes) -> bytes:
         """See `L1Submitter`. Handed to every endpoint; one that takes it is enough."""
         taken: list[bytes] = []

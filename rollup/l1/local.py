@@ -8,6 +8,7 @@ from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.errors import AlreadyKnown, InvalidTransaction
 from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.receipts import Receipt
+from openledger.genesis.hardforks import Hardfork
 from openledger.genesis.hashing import keccak256
 from openledger.rollup.l1.source import Inclusion, L1BlockMissing, L1CallFailed, L1Fees, L1TransactionRejected, Label
 
@@ -56,6 +57,10 @@ class LocalL1:
     async def fees(self) -> L1Fees:
         """See `L1Submitter`."""
         return L1Fees(self._chain.next_base_fee(self._chain.head().hash), PRIORITY_FEE_WEI)
+
+    async def wants_cell_proofs(self) -> bool:
+        """See `L1Submitter`."""
+        return self._chain.rules.after(self._chain.head()).fork >= Hardfork.OSAKA
 
     async def send_transaction(self, raw: bytes) -> bytes:
         """See `L1Submitter`."""

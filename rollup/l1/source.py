@@ -86,6 +86,11 @@ class L1Submitter(Protocol):
         """What the next block asks for."""
         ...
 
+    async def wants_cell_proofs(self) -> bool | None:
+        """Whether the pool wants proofs of cells beside blobs now (since Osaka, EIP-7594) instead of one proof a blob;
+        None if L1 does not say."""
+        ...
+
     async def send_transaction(self, raw: bytes) -> bytes:
         """Hand in a signed transaction; its hash, also if it was known already. Raises `L1TransactionRejected`."""
         ...

@@ -1,14 +1,11 @@
 """Sending one L1 transaction until it is included, whatever happens in between."""
 
-from collections.abc import Sequence
-
 import structlog
 
 from openledger.evm_ext.signatures import address_of
 from openledger.evm_ext.transactions import BLOB, DYNAMIC_FEE, Transaction, sign_transaction
 from openledger.rollup.clock import Clock
-from openledger.rollup.l1.blob_transaction import network_form
-from openledger.rollup.l1.kzg import BlobSidecar
+from openledger.rollup.l1.blob_transaction import TravellingBlobs
 from openledger.rollup.l1.source import Inclusion, L1Fees, L1Submitter, L1TransactionRejected
 
 log = structlog.get_logger(__name__)
@@ -18,6 +15,9 @@ FLOOR_GAS_PER_TOKEN = 10  # EIP-7623
 STANDARD_GAS_PER_TOKEN = 4
 REPLACEMENT_PERCENT = 115
 BLOB_REPLACEMENT_PERCENT = 200  # pools want every fee of a blob transaction doubled
+
+_ABOUT_PROOFS = ("sidecar", "proof", "blob", "version", "rlp", "malformed", "decod", "cell")
+"""What L1 clients say when the proofs beside blobs have the form of another fork; each has words of its own."""
 
 
 class L1TransactionLost(Exception):
@@ -52,6 +52,8 @@ class L1Sender:
         self._poll_interval_s = poll_interval_s
         self._resubmit_after_s = resubmit_after_s
         self._max_fee_wei = max_fee_wei
+        self._cell_proofs = False
+        """Which proofs a pool last took that does not say which it wants."""
 
     async def send(
         self,
@@ -60,9 +62,9 @@ class L1Sender:
         *,
         gas: int | None = None,
         value: int = 0,
-        sidecars: Sequence[BlobSidecar] = (),
+        blobs: TravellingBlobs | None = None,
     ) -> Inclusion:
-        """Send a call (with `sidecars` a blob transaction) and wait until it is included, offering more every
+        """Send a call (with `blobs` a blob transaction) and wait until it is included, offering more every
         `resubmit_after_s`.
 
         Raises `L1Unavailable` while L1 is away, `L1TransactionRejected` if it will not have the transaction, and
@@ -70,11 +72,15 @@ class L1Sender:
         """
         nonce = await self._l1.nonce(self.address, pending=False)
         fees = await self._l1.fees()
+        hashes = () if blobs is None else await blobs.versioned_hashes()
         sent: list[bytes] = []
         while True:
-            signed = self._sign(to, data, calldata_gas(data) if gas is None else gas, value, nonce, fees, sidecars)
+            signed = self._sign(to, data, calldata_gas(data) if gas is None else gas, value, nonce, fees, hashes)
             try:
-                await self._l1.send_transaction(network_form(signed.raw, sidecars) if sidecars else signed.raw)
+                if blobs is None:
+                    await self._l1.send_transaction(signed.raw)
+                else:
+                    await self._send_with(blobs, signed)
                 sent.append(signed.hash)
             except L1TransactionRejected as error:
                 if not await self._tolerable(error, sent, nonce):
@@ -85,8 +91,26 @@ class L1Sender:
                 if included is not None:
                     return included
                 await self._clock.sleep(self._poll_interval_s)
-            fees = await self._raised(fees, BLOB_REPLACEMENT_PERCENT if sidecars else REPLACEMENT_PERCENT)
+            fees = await self._raised(fees, BLOB_REPLACEMENT_PERCENT if blobs else REPLACEMENT_PERCENT)
             log.warning("L1 transaction not included yet, offering more", nonce=nonce, tip=fees.priority_fee_per_gas)
+
+    async def _send_with(self, blobs: TravellingBlobs, signed: Transaction) -> None:
+        """Hand in a blob transaction with the proofs that L1 wants now, a fork between two transactions included.
+
+        An L1 that does not say what it wants, or says it wrongly, is given the other form when it refuses one."""
+        wanted = await self._l1.wants_cell_proofs()
+        cells = self._cell_proofs if wanted is None else wanted
+        try:
+            await self._l1.send_transaction(await blobs.network_form(signed, cells=cells))
+        except L1TransactionRejected as error:
+            if not any(word in str(error).lower() for word in _ABOUT_PROOFS):
+                raise
+            log.info("L1 refuses the proofs beside blobs, trying the other form", cells=not cells, reason=str(error))
+            try:
+                await self._l1.send_transaction(await blobs.network_form(signed, cells=not cells))
+            except L1TransactionRejected:
+                raise error from None
+            self._cell_proofs = not cells
 
     async def _included(self, sent: list[bytes], nonce: int) -> Inclusion | None:
         used = await self._l1.nonce(self.address, pending=False) > nonce
@@ -123,12 +147,12 @@ class L1Sender:
         value: int,
         nonce: int,
         fees: L1Fees,
-        sidecars: Sequence[BlobSidecar],
+        hashes: tuple[bytes, ...],
     ) -> Transaction:
         fee_cap = min(2 * fees.base_fee_per_gas + fees.priority_fee_per_gas, self._max_fee_wei)
         return sign_transaction(
             self._key,
-            type=BLOB if sidecars else DYNAMIC_FEE,
+            type=BLOB if hashes else DYNAMIC_FEE,
             chain_id=self._chain_id,
             nonce=nonce,
             gas=gas,
@@ -137,6 +161,6 @@ class L1Sender:
             data=data,
             max_fee_per_gas=fee_cap,
             max_priority_fee_per_gas=min(fees.priority_fee_per_gas, fee_cap),
-            max_fee_per_blob_gas=min(2 * fees.blob_base_fee_per_gas, self._max_fee_wei) if sidecars else 0,
-            blob_versioned_hashes=tuple(sidecar.versioned_hash for sidecar in sidecars),
+            max_fee_per_blob_gas=min(2 * fees.blob_base_fee_per_gas, self._max_fee_wei) if hashes else 0,
+            blob_versioned_hashes=hashes,
         )

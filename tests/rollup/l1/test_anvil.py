@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import trio
 
+from openledger.evm_ext.blobs import decode_network
 from openledger.evm_ext.block import Header
 from openledger.evm_ext.signatures import address_of
-from openledger.evm_ext.transactions import BLOB, sign_authorization, sign_transaction
+from openledger.evm_ext.transactions import sign_authorization, sign_transaction
 from openledger.evm_ext.trie import ordered_root
 from openledger.genesis.dev_accounts import USERS
 from openledger.rollup.clock import WallClock
 from openledger.rollup.codec.blobs import encode_blob
 from openledger.rollup.derivation.l1_retrieval import L1Retrieval
 from openledger.rollup.l1.beacon import BeaconClient
-from openledger.rollup.l1.blob_transaction import network_form
+from openledger.rollup.l1.blob_transaction import TravellingBlobs
 from openledger.rollup.l1.client import L1Client
-from openledger.rollup.l1.kzg import make_sidecar
 from openledger.rollup.l1.source import L1DataInvalid
 from openledger.rollup.l1.transactions import L1Sender, calldata_gas
 
@@ -112,31 +112,23 @@ async def test_blobs_that_anvil_took_come_back_through_its_beacon_api(
     key, inbox = USERS[3].private_key, b"\xff" * 20
     pieces = [b"\x00one", b"\x00" + bytes(range(256)) * 400]
     cells = request.node.callspec.params["anvil"] == "osaka"
-    sidecars = [make_sidecar(encode_blob(piece), cells=cells) for piece in pieces]
-    signed = sign_transaction(
-        key,
-        type=BLOB,
-        chain_id=900,
-        nonce=0,
-        gas=21_000,
-        to=inbox,
-        max_fee_per_gas=10**11,
-        max_priority_fee_per_gas=10**9,
-        max_fee_per_blob_gas=10**10,
-        blob_versioned_hashes=tuple(sidecar.versioned_hash for sidecar in sidecars),
-    )
-    await anvil.send_transaction(network_form(signed.raw, sidecars))
-    included = None
-    for _ in range(200):
-        included = await anvil.inclusion(signed.hash)
-        if included is not None:
-            break
-        await trio.sleep(0.1)
-    assert included is not None
+    sent: list[bytes] = []
+    send = anvil.send_transaction
+
+    async def recorded(raw: bytes) -> bytes:
+        sent.append(raw)
+        return await send(raw)
+
+    anvil.send_transaction = recorded  # type: ignore[method-assign]
+    blobs = TravellingBlobs([encode_blob(piece) for piece in pieces])
+    included = await L1Sender(anvil, 900, key, WallClock(), poll_interval_s=0.2).send(inbox, b"", blobs=blobs)
+    signed, sidecar = decode_network(sent[-1])
+    assert sidecar is not None
+    assert sidecar.has_cells == cells
     header = await anvil.header_by_hash(included.block_hash)
     assert header.blob_gas_used == 2 * 131_072
     # anvil 1.7 hashes blob transactions into the transactions root with their sidecars, which no L1 does.
-    assert ordered_root([network_form(signed.raw, sidecars)]) == header.transactions_root
+    assert ordered_root([sent[-1]]) == header.transactions_root
     with pytest.raises(L1DataInvalid, match="transactions root"):
         await anvil.transactions(header)
     async with BeaconClient([anvil.url]) as beacon:

@@ -13,7 +13,7 @@ from openledger.genesis.presets import DEVNET, l1_genesis
 from openledger.rollup.codec.blobs import encode_blob
 from openledger.rollup.derivation.l1_retrieval import L1Retrieval
 from openledger.rollup.l1.beacon import BeaconClient, BlobsUnavailable, NoBeacon
-from openledger.rollup.l1.kzg import blob_versioned_hash, make_sidecar
+from openledger.rollup.l1.kzg import blob_versioned_hash
 
 HEADER = replace(genesis_block(l1_genesis(DEVNET, 1_700_000_000))[0].header, number=77, timestamp=1_700_000_000 + 121)
 FIRST, SECOND = encode_blob(b"\x00first"), encode_blob(b"\x00second")
@@ -119,7 +119,7 @@ def batcher(nonce: int, **fields: object) -> bytes:
 async def test_calldata_blobs_and_commitments_are_read_in_the_order_of_l1() -> None:
     commitment = encode_blob(b"\x01\x01\x00\x02cert")
     blobs = (FIRST, bytes([0, 9]) + bytes(131_070), commitment)
-    hashes = tuple(make_sidecar(blob, cells=False).versioned_hash for blob in blobs)
+    hashes = tuple(blob_versioned_hash(blob) for blob in blobs)
     beacon, _ = client(times() | {BLOBS: {"data": hexed(*blobs)}})
     l1 = _Block(
         batcher(0, data=b"\x00calldata"),
