@@ -17,7 +17,7 @@ from openledger.evm_ext.calls import (
 )
 from openledger.evm_ext.overrides import BlockOverrides, StateOverride
 from openledger.evm_ext.state.world import WorldState
-from openledger.evm_ext.tracing.hooks import Budget, Tracer
+from openledger.evm_ext.tracing.hooks import Budget, FrameEnd, Tracer
 from openledger.evm_ext.tracing.machine import TraceSession, traced
 from openledger.evm_ext.transactions import AccessList
 from openledger.evm_ext.vm.entry import contract_address
@@ -48,6 +48,8 @@ class _TouchTracer(Tracer):
         super().__init__(_NO_BUDGET)
         self._excluded = excluded
         self._touched: dict[bytes, dict[int, None]] = {address: dict.fromkeys(slots) for address, slots in known}
+        self.error: str | None = None
+        """Why the message itself failed, in geth's words."""
 
     @property
     def access_list(self) -> AccessList:
@@ -67,6 +69,10 @@ class _TouchTracer(Tracer):
                 self._touch(stack[-1])
         elif opcode in _ADDRESS_SECOND and len(stack) >= 2:
             self._touch(stack[-2])
+
+    def exit(self, end: FrameEnd) -> None:
+        if end.depth == 0:
+            self.error = end.error
 
     def _touch(self, item: Any) -> None:
         address = (_word(item) & (1 << 160) - 1).to_bytes(20, "big")
@@ -98,7 +104,7 @@ def create_access_list(
         if _same(tracer.access_list, declared):
             break
         declared = tracer.access_list
-    return AccessListResult(declared, result.gas_used, result.error)
+    return AccessListResult(declared, result.gas_used, None if result.success else tracer.error or result.error)
 
 
 def _warm_anyway(state: WorldState, request: CallRequest) -> frozenset[bytes]:

@@ -27,6 +27,7 @@ from openledger.evm_ext.overrides import (
 from openledger.evm_ext.receipts import Log
 from openledger.evm_ext.state.reader import StateReader
 from openledger.evm_ext.state.world import WorldState
+from openledger.evm_ext.tracing.failure import failure_words
 from openledger.evm_ext.transactions import (
     BLOB,
     DYNAMIC_FEE,
@@ -77,8 +78,8 @@ class CallRequest:
 
 @dataclass(frozen=True)
 class CallResult:
-    """What the message did. `output` is return data, or revert data if `error` is not None; `error` begins
-    with geth's words ("execution reverted", "out of gas", …). `gas_used` is after refunds, `max_gas_used` before."""
+    """What the message did. `output` is return data, or revert data if `error` is not None; `error` is in geth's
+    words ("execution reverted", "out of gas", …), of which `call` gives the whole and `run_request` the beginning. `gas_used` is after refunds, `max_gas_used` before."""
 
     output: bytes
     gas_used: int
@@ -121,7 +122,7 @@ def call(
     Raises `CallTimeout`, and `CallError` or `InvalidTransaction` if the message could not start."""
     gas = gas_cap if request.gas is None else min(request.gas, gas_cap)
     attempt = _Attempt(context, request, overrides, block_overrides, time.monotonic() + time_limit_s)
-    return attempt.run(gas)
+    return attempt.explained(attempt.run(gas), gas)
 
 
 def estimate_gas(
@@ -148,7 +149,7 @@ def estimate_gas(
         high = min(high, request.gas)
     if request.max_fee_per_gas:
         high = min(high, _affordable_gas(context, request, overrides))
-    result = attempt.run(high)
+    result = attempt.explained(attempt.run(high), high)
     if result.error is not None:
         if result.error.startswith("out of gas"):
             raise errors.EstimationFailed(f"gas required exceeds allowance ({high})", result.output)
@@ -240,6 +241,13 @@ class _Attempt:
     def run(self, gas: int) -> CallResult:
         state, self._unused = self._unused or self._new_state(), None
         return run_request(state, self._request, gas)
+
+    def explained(self, result: CallResult, gas: int) -> CallResult:
+        """What `run` gave for this gas, with the whole of geth's words if it failed."""
+        if result.error is None or result.reverted:
+            return result
+        words = failure_words(self._new_state(), lambda state: run_request(state, self._request, gas))
+        return replace(result, error=words or result.error)
 
     def _new_state(self) -> WorldState:
         return new_state(*self._arguments, free_gas=not self._request.max_fee_per_gas, deadline=self._deadline)

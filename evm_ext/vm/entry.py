@@ -95,11 +95,10 @@ def system_call(state: WorldState, contract: bytes, data: bytes) -> Any | None:
 
 
 def describe_error(error: VMError) -> str:
-    """A failed computation's error in geth's words; where those name an opcode or a number, they are only the beginning."""
-    name, text = type(error).__name__, str(error)
-    kind = _GETH_WORDS.get(name, name)
-    whole = name in _GETH_WORDS and name not in _GO_ON
-    return kind if whole or not text else f"{kind}: {text}"
+    """geth's words for a failed computation's error, as far as the error alone tells: which opcode it was and how high
+    the stack is left to `tracing.failure`."""
+    name = type(error).__name__
+    return _GETH_WORDS.get(name) or str(error) or name
 
 
 _GETH_WORDS = {
@@ -116,4 +115,3 @@ _GETH_WORDS = {
     "InsufficientFunds": "insufficient balance for transfer",
     "ReservedBytesInCode": "invalid code: must not begin with 0xef",
 }
-_GO_ON = frozenset({"InvalidInstruction", "InsufficientStack"})

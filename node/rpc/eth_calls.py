@@ -23,7 +23,6 @@ from openledger.node.rpc.parameters import BLOCK, LATEST, OBJECT, BlockReference
 OVERRIDES = Parameter(decode_state_overrides).optional()
 BLOCK_OVERRIDES = Parameter(decode_block_overrides).optional()
 REVERTED = "execution reverted"
-OUT_OF_GAS = "out of gas"
 
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{40}\b")
 
@@ -56,7 +55,7 @@ class EthCalls:
         if result.reverted:
             raise revert_error(result.output)
         if result.error is not None:
-            raise failure_error(_short(result.error), result.output)
+            raise failure_error(result.error, result.output)
         return hex_bytes(result.output)
 
     @rpc_method("eth_estimateGas", OBJECT, BLOCK.optional(LATEST), OVERRIDES, BLOCK_OVERRIDES, slow=True)
@@ -95,7 +94,7 @@ class EthCalls:
             )
         body: Json = {"accessList": access_list_json(result.access_list)}
         if result.error is not None:
-            body["error"] = _short(result.error)
+            body["error"] = result.error
         body["gasUsed"] = hex(result.gas_used)
         return body
 
@@ -127,7 +126,7 @@ class EthCalls:
         except EstimationFailed as error:
             if str(error).startswith(REVERTED):
                 raise revert_error(error.output) from error
-            raise failure_error(_short(str(error)), error.output) from error
+            raise failure_error(str(error), error.output) from error
         except CallTimeout as error:
             raise ServerError(f"execution aborted (timeout = {self._backend.limits.call_time_s:g}s)") from error
         except InvalidTransaction as error:
@@ -140,8 +139,3 @@ class EthCalls:
 def with_checksums(text: str) -> str:
     """Words with the addresses in them in capitals and small letters, as geth writes them."""
     return _ADDRESS.sub(lambda found: checksummed(bytes.fromhex(found[0][2:])), text)
-
-
-def _short(error: str) -> str:
-    """geth does not say how much gas was short; what else follows a colon names the opcode."""
-    return OUT_OF_GAS if error.startswith(OUT_OF_GAS) else error

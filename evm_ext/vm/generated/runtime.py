@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eth.exceptions import InvalidInstruction, InvalidJumpDestination, OutOfGas, Revert
+from eth.exceptions import InvalidJumpDestination, OutOfGas, Revert
 from sha3 import keccak_256
 
 from openledger.evm_ext.vm.lean import words
@@ -20,10 +20,8 @@ def out_of_gas(gas: int) -> None:
     raise OutOfGas(f"out of gas: {-gas} missing")
 
 
-def invalid_jump(code: bytes, destination: int) -> None:
-    if destination < len(code) and code[destination] == 0x5B:
-        raise InvalidInstruction("Jump resulted in invalid instruction")
-    raise InvalidJumpDestination("Invalid Jump Destination")
+def invalid_jump(destination: int) -> None:
+    raise InvalidJumpDestination(f"no JUMPDEST at {destination}")
 
 
 def revert(computation: Any, output: bytes) -> None:

@@ -311,9 +311,9 @@ class Tracer:
 
     def _jump_to_unknown(self, path: Path, target: Value) -> None:
         if target.const is not None:
-            self._line(path, f"invalid_jump(code,{target.text})")
+            self._line(path, f"invalid_jump({target.text})")
             return
-        self._line(path, f"if {target.text} not in J: invalid_jump(code,{target.text})")
+        self._line(path, f"if {target.text} not in J: invalid_jump({target.text})")
         self._leave(path, target.text)
 
     def _branch(self, path: Path) -> tuple[bool, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from eth.exceptions import Halt, InsufficientStack, InvalidInstruction, InvalidJumpDestination, OutOfGas, Revert
+from eth.exceptions import Halt, InsufficientStack, InvalidJumpDestination, OutOfGas, Revert
 from sha3 import keccak_256
 
 from openledger.evm_ext.vm.lean.memory import copy_inside, copy_into, grow
@@ -198,12 +198,10 @@ def _jumpi(entry: Any) -> Opcode:
 
 
 def go_to(code: Any, destination: int) -> None:
-    """Raises InvalidJumpDestination, or InvalidInstruction for a JUMPDEST that is data of a PUSH."""
+    """Raises InvalidJumpDestination, also for a JUMPDEST that is data of a PUSH."""
     raw = code._raw_code_bytes
-    if destination >= len(raw) or raw[destination] != _JUMPDEST:
-        raise InvalidJumpDestination("Invalid Jump Destination")
-    if not code.is_valid_opcode(destination):
-        raise InvalidInstruction("Jump resulted in invalid instruction")
+    if destination >= len(raw) or raw[destination] != _JUMPDEST or not code.is_valid_opcode(destination):
+        raise InvalidJumpDestination(f"no JUMPDEST at {destination}")
     code.program_counter = destination
 
 

@@ -239,17 +239,49 @@ def test_storage_and_calls_with_overrides(still_rpc, still_node):
     assert still_rpc("eth_estimateGas", {"from": hexed(ALICE.address), "to": NOBODY, "value": "0x1"}) == "0x5208"
 
 
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        ("0x5f56", "invalid jump destination"),
-        ("0x60ff5f5f3e", "return data out of bounds"),
-        ("0x60ef5f5360015ff3", "invalid code: must not begin with 0xef"),
-        ("0x5b5f5f56", "stack limit reached 1024 (1023)"),
-    ],
-)
-def test_a_failed_call_is_told_in_the_words_of_geth_alone(rpc, code, words):
-    assert rpc.error("eth_call", {"data": code}, "latest")["message"] == words
+FAILURES = [
+    ("5f56", "invalid jump destination"),
+    ("605b600156", "invalid jump destination"),  # a JUMPDEST that is data
+    ("60ff5f5f3e", "return data out of bounds"),
+    ("60ef5f5360015ff3", "invalid code: must not begin with 0xef"),
+    ("5b5f5f56", "stack limit reached 1024 (1023)"),
+    ("5b5f600056", "stack limit reached 1024 (1023)"),
+    ("5b5f80600056", "stack limit reached 1024 (1023)"),
+    ("fe", "invalid opcode: INVALID"),
+    ("0c", "invalid opcode: opcode 0xc not defined"),
+    ("ee", "invalid opcode: opcode 0xee not defined"),
+    ("50", "stack underflow (0 <=> 1)"),
+    ("6001f0", "stack underflow (1 <=> 3)"),
+    ("5f90", "stack underflow (1 <=> 2)"),
+    ("5fa4", "stack underflow (1 <=> 6)"),
+    ("5f19515f", "gas uint64 overflow"),
+    ("67100000000000000051", "out of gas: gas uint64 overflow"),
+    ("62ffffff600157", "invalid jump destination"),
+    ("5f62ffffff525f", "out of gas"),
+    ("6180005ff3", "max code size exceeded"),
+    ("6160005ff3", "contract creation code storage out of gas"),
+    ("61c0015f5ff0", "out of gas: max initcode size exceeded: size 49153"),
+]
+
+
+def test_a_failed_call_is_told_in_the_words_of_geth_wherever_it_is_asked(rpc):
+    for code, words in FAILURES:
+        request = {"data": f"0x{code}", "gas": hex(3_000_000)}
+        simulated = rpc("eth_simulateV1", {"blockStateCalls": [{"calls": [request]}]}, "latest")[0]["calls"][0]
+        found = [
+            rpc.error("eth_call", request, "latest")["message"],
+            rpc("debug_traceCall", request, "latest", {"tracer": "callTracer"})["error"],
+            rpc("eth_createAccessList", request, "latest")["error"],
+            simulated["error"]["message"],
+        ]
+        assert (code, found) == (code, [words] * 4)
+        estimated = rpc.error("eth_estimateGas", request, "latest")["message"]
+        assert estimated == ("gas required exceeds allowance (3000000)" if words.startswith("out of gas") else words)
+
+
+def test_a_failure_after_many_opcodes_is_told_in_fewer_words(rpc):
+    counts_down = "620f42405b60019003806004570c"  # a million turns, then a byte that is no opcode
+    assert rpc.error("eth_call", {"data": f"0x{counts_down}"}, "latest")["message"] == "invalid opcode"
 
 
 @pytest.mark.parametrize(
