@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from openledger.evm_ext.block import Block, Header
-from openledger.evm_ext.errors import InvalidBlock, UnknownParent
+from openledger.evm_ext.errors import DiskFull, InvalidBlock, UnknownParent, WriteFailed
 from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes
 from openledger.evm_ext.transactions import DEPOSIT
 from openledger.rollup.blocks import L2BlockRef, header_id
@@ -30,6 +30,9 @@ from openledger.rollup.unsafe_queue import UnsafeQueue
 log = structlog.get_logger(__name__)
 
 GapCallback = Callable[[int, int], Awaitable[None]]
+
+PASSING_TROUBLE = (L1Error, DAError, DiskFull, WriteFailed)
+"""What a step can be repeated after: nothing that derivation has read so far is lost."""
 
 # How many L1 blocks derivation may pass between two looks at L1's own heads while it catches up.
 L1_HEADS_EVERY = 32
@@ -70,6 +73,7 @@ class Driver:
         self._clock = clock or WallClock()
         self._pipeline: DerivationPipeline | None = None
         self._derived = heads.safe
+        self._unapplied: DerivedAttributes | None = None
         self._finality = FinalityTracker()
         self._queue = UnsafeQueue()
         self._filling_gap = False
@@ -78,17 +82,15 @@ class Driver:
     # --- derivation ---
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Derive until cancelled. Trouble with L1 or DA is logged, shown in `status.problem`, and waited out."""
+        """Derive until cancelled. Trouble with L1, DA or the disk is logged, shown in `status.problem`, and waited out."""
         task_status.started()
         failures = 0
         while True:
             try:
                 progress = await self.step()
-            except (L1Error, DAError, CriticalDerivationError) as error:
+            except (*PASSING_TROUBLE, CriticalDerivationError) as error:
                 failures += 1
                 self._report(error)
-                if isinstance(error, CriticalDerivationError):
-                    self._pipeline = None
                 await self._clock.sleep(min(self._max_backoff_s, 0.5 * 2 ** min(failures - 1, 8)))
                 continue
             failures = 0
@@ -101,26 +103,35 @@ class Driver:
     async def step(self) -> Progress | None:
         """One step of derivation: a block derived (None), or how the pipeline moved.
 
-        Raises `L1Error`, `DAError` and `CriticalDerivationError`; the step can be repeated. An L1 reorg resets the
-        pipeline within the step.
+        Raises `L1Error`, `DAError`, `DiskFull`, `WriteFailed` and `CriticalDerivationError`; the step can be repeated.
+        An L1 reorg resets the pipeline within the step.
         """
         try:
             return await self._step()
+        except PASSING_TROUBLE:
+            raise
         except ResetRequired as reset:
             log.warning("derivation starts again", reason=str(reset))
             self.status.resets += 1
             self._pipeline = None
             return None
+        except BaseException:
+            self._pipeline = None  # nobody knows how far it came
+            raise
 
     async def _step(self) -> Progress | None:
         if self._pipeline is None:
             self._pipeline = await self._reset()
         pipeline = self._pipeline
         origin = pipeline.origin
-        outcome = await pipeline.step(self._derived)
+        outcome = self._unapplied or await pipeline.step(self._derived)
         if isinstance(outcome, DerivedAttributes):
+            # The pipeline yields a block once. On a full disk it waits here: without it all later ones would be dropped,
+            # and this node would derive another chain.
+            self._unapplied = outcome
             async with self.engine.lock:
                 await self._apply(pipeline, outcome)
+            self._unapplied = None
             return None
         self._finality.derived(header_id(origin), self._derived)
         self.status.current_l1 = pipeline.origin
@@ -155,6 +166,7 @@ class Driver:
             # a channel that this L1 no longer has, even if its own origin still stands: it has to be derived again.
             await self.engine.set_heads(unsafe=start.unsafe.hash, safe=start.safe.hash)
             self._derived = start.safe
+            self._unapplied = None
             self.at_tip = False
             self._finality.reset()
             self._show_heads()
