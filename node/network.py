@@ -2,7 +2,8 @@
 an L1 of its own choice also where on that L1 it begins, its contracts there, and its roles.
 
 A devnet begins when it is first started, so its genesis blocks depend on that moment; a node that joins it is
-given the same file. Everything else about the chain follows from the preset.
+given the same file. Everything else about the chain follows from the preset, but that a development chain may have a
+pace of its own: `"pace": {"l1_block_time_s": 1, "seq_window_size": 20}`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from openledger.genesis.preset import L1Contracts, Roles
 from openledger.genesis.presets import Preset, preset
 from openledger.node.errors import StartupError
 from openledger.rollup.blocks import BlockId
+
+PACE = ("l1_block_time_s", "l2_block_time_s", "seq_window_size", "channel_timeout")
+"""What of a preset a development chain may set otherwise, in seconds and L1 blocks."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Network:
 
     def to_json(self) -> str:
         document: dict[str, Any] = {"preset": self.preset.name, "timestamp": self.timestamp_s}
+        usual = preset(self.preset.name)
+        pace = {name: getattr(self.preset, name) for name in PACE if getattr(self.preset, name) != getattr(usual, name)}
+        if pace:
+            document["pace"] = pace
         if self.l1_genesis is not None:
             document |= {
                 **({"name": self.name} if self.name else {}),
@@ -51,7 +59,7 @@ class Network:
     def from_json(cls, text: str) -> Network:
         """The inverse of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
         content = json.loads(text)
-        known, timestamp = preset(content["preset"]), int(content["timestamp"])
+        known, timestamp = _paced(preset(content["preset"]), content.get("pace", {})), int(content["timestamp"])
         if "l1" not in content:
             return cls(known, timestamp)
         l1 = content["l1"]
@@ -61,6 +69,15 @@ class Network:
         )
         genesis = BlockId(_data(l1["genesis"]["hash"], 32), int(l1["genesis"]["number"]))
         return cls(described, timestamp, genesis, str(content.get("name", "")))
+
+
+def _paced(known: Preset, pace: dict[str, Any]) -> Preset:
+    if pace and not known.development:
+        raise ValueError(f"{known.name} has the pace of its preset: only a development chain may have another")
+    for name, value in pace.items():
+        if name not in PACE or type(value) is not int or value < 1:
+            raise ValueError(f"pace: {name} = {value!r} (known, as integers from 1: {', '.join(PACE)})")
+    return replace(known, **pace)
 
 
 def _hex(data: bytes) -> str:
