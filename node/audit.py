@@ -1,8 +1,8 @@
 """Checking a receipt wholly, from what anyone can have: the chain, and content by hash.
 
 Every step of an answer is done again and compared: messages → template → prompt tokens; a teacher-forced pass that
-re-samples every token; the stop reason; the search for passages; spans and vector; the fee; the signature; the place
-in the settlement. What the network marks *attested* (that the query vector is the question's) is reported as such.
+re-samples every token; the stop reason; the question's vector and the search for passages; spans and vector; the fee;
+the signature; the place in the settlement.
 """
 
 from __future__ import annotations
@@ -224,13 +224,17 @@ class Auditor:
             )
             return
         try:
-            again: Attributed = await self._attribution.attribute(
-                release.index_folders, body.output_tokens, body.retrieval, release.manifest.attribution
-            )
-            if body.retrieval is not None:
+            if found is not None:
                 (vector,) = await self._attribution.embed([last_question(body.request.messages)])
-                same = "equal on this machine" if vector == body.retrieval.query_vector else "not equal on this machine"
-                yield Finding("query vector", "attested", same)
+                yield _finding(
+                    "query vector",
+                    vector == found.query_vector,
+                    "the question's",
+                    "not the question's: it finds other passages",
+                )
+            again: Attributed = await self._attribution.attribute(
+                release.index_folders, body.output_tokens, found, release.manifest.attribution
+            )
         except AttributionError as error:
             yield Finding("attribution", "unchecked" if error.code == "unavailable" else "false", str(error))
             return

@@ -4,6 +4,7 @@
 |---|---|
 | `exp.bin` | u32 little-endian, `rint(2**30 * e**(-i/4096))` for i = 0 .. 22*4096 |
 | `sigmoid.bin` | binary32 little-endian, `1 / (1 + e**(i/4096))` for i = 0 .. 16*4096 |
+| `normal.bin` | binary32 little-endian, the normal distribution at `-i/4096`, `erfc(i / (4096 sqrt 2)) / 2`, for i = 0 .. 6*4096 |
 | `rotary-<base>-<dimensions>.bin` | binary32 little-endian `[position][pair][cos, sin]`, angle `position * base**(-2*pair/dimensions)`, 8,192 positions |
 
 Every entry is the correctly rounded value. `build.py` made them with 60-digit arithmetic; a libm would not
@@ -17,6 +18,7 @@ from openledger.genesis.hashing import keccak256
 
 EXP: Final = "exp.bin"
 SIGMOID: Final = "sigmoid.bin"
+NORMAL: Final = "normal.bin"
 
 
 class TableMissing(LookupError):

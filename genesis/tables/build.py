@@ -38,6 +38,11 @@ def sigmoid_table() -> Iterator[bytes]:
         yield binary32(1 / (1 + mpmath.exp(mpmath.mpf(i) / STEPS)))
 
 
+def normal_table() -> Iterator[bytes]:
+    for i in range(6 * STEPS + 1):
+        yield binary32(mpmath.erfc(mpmath.mpf(i) / STEPS / mpmath.sqrt(2)) / 2)
+
+
 def rotary_table(base: int, dimensions: int) -> Iterator[bytes]:
     frequencies = [mpmath.power(base, -mpmath.mpf(2 * pair) / dimensions) for pair in range(dimensions // 2)]
     for position in range(POSITIONS):
@@ -51,6 +56,7 @@ def main() -> None:
     folder = Path(__file__).parent
     (folder / "exp.bin").write_bytes(b"".join(exp_table()))
     (folder / "sigmoid.bin").write_bytes(b"".join(sigmoid_table()))
+    (folder / "normal.bin").write_bytes(b"".join(normal_table()))
     for base, dimensions in ROTARY:
         (folder / f"rotary-{base}-{dimensions}.bin").write_bytes(b"".join(rotary_table(base, dimensions)))
 

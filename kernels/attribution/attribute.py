@@ -1,7 +1,7 @@
 """Attribution of one answer: a pure function of indexes, tokens, retrieval and policy.
 
 The provider runs it to write a receipt; a verifier runs it again and compares the evidence hash. Spans are exact.
-Retrieval is exact given its query vector; that this vector is the query's is attested.
+Retrieval is exact given its query vector; whoever has the question computes that vector again (`encoder.py`).
 """
 
 import struct
@@ -201,13 +201,13 @@ def _encode_spans(spans: Sequence[SpanEvidence]) -> bytes:
 
 
 def _encode_retrieval(indexes: Sequence[Index], retrieval: Retrieval | None) -> bytes:
-    """u8 0, or: u8 1 (attested) | u8 indexes x retrievalRoot 32 | query vector 384 | u8 k | minimum i32
+    """u8 0, or: u8 2 (the query vector is an exact encoder's) | u8 indexes x retrievalRoot 32 | query vector 384 | u8 k | minimum i32
     | u8 chunks x (index u8 | chunk u32 | score i32)"""
     if retrieval is None:
         return b"\0"
     return b"".join(
         (
-            bytes([1, len(indexes)]),
+            bytes([2, len(indexes)]),
             *(bytes.fromhex(i.manifest.retrieval_root) for i in indexes),
             retrieval.query_vector,
             struct.pack(">BiB", retrieval.k, retrieval.minimum_score, len(retrieval.chunks)),

@@ -332,5 +332,5 @@ def extension(answered: Answered) -> dict[str, Any]:
             }
             for s in answered.attributed.spans
         ],
-        "marks": {"tokens": "exact", "spans": "exact", "retrieval": "attested"},
+        "marks": {"tokens": "exact", "spans": "exact", "retrieval": "exact"},
     }

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from openledger.genesis.tables import EXP, SIGMOID, TableMissing, load_table, rotary_name
+from openledger.genesis.tables import EXP, NORMAL, SIGMOID, TableMissing, load_table, rotary_name
 
 mpmath = pytest.importorskip("mpmath", reason="rebuilding tables needs mpmath")
 
@@ -21,6 +21,10 @@ def test_sampled_entries_are_what_the_build_script_makes() -> None:
         assert exp[4 * i : 4 * i + 4] == struct.pack("<I", int(value))
     for i in (0, 1, 4095, 16 * 4096):
         assert sigmoid[4 * i : 4 * i + 4] == build.binary32(1 / (1 + mpmath.exp(mpmath.mpf(i) / 4096)))
+    normal = load_table(NORMAL)
+    assert len(normal) == 4 * (6 * 4096 + 1)
+    for i in (0, 1, 777, 6 * 4096):
+        assert normal[4 * i : 4 * i + 4] == build.binary32(mpmath.ncdf(-mpmath.mpf(i) / 4096))
     rotary = load_table(rotary_name(100000.0, 64))
     assert len(rotary) == 8192 * 32 * 8
     for position, pair in ((0, 0), (1, 0), (5, 31), (8191, 0), (8191, 31), (777, 12)):
