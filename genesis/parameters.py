@@ -88,7 +88,7 @@ class ForkSchedule:
     spans: int | None = 0
     scores: int | None = 0
     step: int | None = None
-    bn254_kzg: int | None = None
+    bn254_kzg: int | None = 0
     exact_1: int | None = 0
 
     def active(self, name: str, timestamp: int) -> bool:

@@ -7,11 +7,18 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from openledger.evm_ext.precompiles import bn254_kzg
 from openledger.evm_ext.precompiles.credit import credit
+from openledger.evm_ext.precompiles.precompile import Precompile
 from openledger.evm_ext.precompiles.scores import scores
 from openledger.evm_ext.precompiles.spans import spans
-from openledger.genesis.predeploys import CREDIT, SCORES, SPANS
+from openledger.genesis.predeploys import BN254_KZG, CREDIT, SCORES, SPANS
 
 PRECOMPILES: Final[Mapping[bytes, Callable[[Any], Any]]] = MappingProxyType(
-    {CREDIT: credit, SPANS: spans, SCORES: scores}
+    {
+        CREDIT: credit,
+        SPANS: spans,
+        SCORES: scores,
+        BN254_KZG: Precompile("BN254_KZG", bn254_kzg.gas, bn254_kzg.bn254_kzg),
+    }
 )

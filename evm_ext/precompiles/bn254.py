@@ -11,7 +11,7 @@ points that were checked, because it answers bad ones by panicking.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import gmpy2
@@ -52,8 +52,8 @@ def _number(data: bytes, start: int) -> int:
     return value
 
 
-def _g1_coordinates(data: bytes, start: int) -> tuple[int, int] | None:
-    """A checked point, None for infinity. Every point of G1's curve is in the group."""
+def g1_coordinates(data: bytes, start: int) -> tuple[int, int] | None:
+    """A checked point, None for infinity. Every point of G1's curve is in the group. Raises PrecompileFailed."""
     x, y = _number(data, start), _number(data, start + 32)
     if x == 0 and y == 0:
         return None
@@ -62,16 +62,16 @@ def _g1_coordinates(data: bytes, start: int) -> tuple[int, int] | None:
     return x, y
 
 
-def _g2_point(data: bytes, start: int) -> Any | None:
-    """A checked point in the library's form, None for infinity."""
+def g2_point(data: bytes, start: int) -> Any | None:
+    """A checked point in the library's form, None for infinity. Raises PrecompileFailed."""
     encoded = data[start : start + 2 * POINT_BYTES]
     if not any(encoded):
         return None
-    return _g2_from_bytes(encoded)
+    return g2_from_bytes(encoded)
 
 
 @lru_cache(maxsize=_CACHED_G2_POINTS)
-def _g2_from_bytes(encoded: bytes) -> Any:
+def g2_from_bytes(encoded: bytes) -> Any:
     """Cached: the verifying key of a proof system is the same in every proof, and checking is half of a pairing."""
     x1, x0, y1, y0 = (_number(encoded, start) for start in (0, 32, 64, 96))
     p = FIELD_MODULUS
@@ -90,6 +90,16 @@ def _g2_from_bytes(encoded: bytes) -> Any:
         raise PrecompileFailed("BN254: a point of a pairing is not in the subgroup G2") from None
 
 
+@cache
+def _one() -> Any:
+    return ec_bn254.multi_pairing([], [])
+
+
+def pairings_are_one(left: list[Any], right: list[Any]) -> bool:
+    """Whether the product of the pairings of checked points, of G1 with those of G2, is one."""
+    return not left or bool(ec_bn254.multi_pairing(left, right) == _one())
+
+
 def _encode(x: int, y: int) -> bytes:
     return x.to_bytes(32, "big") + y.to_bytes(32, "big")
 
@@ -97,7 +107,7 @@ def _encode(x: int, y: int) -> bytes:
 def add(data: bytes) -> bytes:
     """Input: two points of G1. Output: their sum."""
     data = padded(data, 2 * POINT_BYTES)
-    left, right = _g1_coordinates(data, 0), _g1_coordinates(data, POINT_BYTES)
+    left, right = g1_coordinates(data, 0), g1_coordinates(data, POINT_BYTES)
     if left is None or right is None:
         point = left or right
         return _encode(*point) if point else bytes(POINT_BYTES)
@@ -116,7 +126,7 @@ def add(data: bytes) -> bytes:
 def mul(data: bytes) -> bytes:
     """Input: a point of G1 and a scalar. Output: their product."""
     data = padded(data, POINT_BYTES + 32)
-    point = _g1_coordinates(data, 0)
+    point = g1_coordinates(data, 0)
     scalar = int.from_bytes(data[POINT_BYTES:], "big")
     if point is None or scalar == 0:
         return bytes(POINT_BYTES)
@@ -132,10 +142,9 @@ def pairing(data: bytes) -> bytes:
         raise PrecompileFailed(f"ECPAIRING: {len(data)} bytes of input, a multiple of {PAIR_BYTES} is needed")
     left, right = [], []
     for start in range(0, len(data), PAIR_BYTES):
-        g1 = _g1_coordinates(data, start)
-        g2 = _g2_point(data, start + POINT_BYTES)
+        g1 = g1_coordinates(data, start)
+        g2 = g2_point(data, start + POINT_BYTES)
         if g1 is not None and g2 is not None:
             left.append(ec_bn254.PointG1(*g1))
             right.append(g2)
-    is_one = not left or ec_bn254.multi_pairing(left, right) == ec_bn254.multi_pairing([], [])
-    return int(is_one).to_bytes(32, "big")
+    return int(pairings_are_one(left, right)).to_bytes(32, "big")

@@ -112,7 +112,7 @@ def test_a_split_must_sum_to_the_whole():
 
 
 def test_a_fork_is_active_from_its_timestamp_on():
-    schedule = ForkSchedule(step=100)
+    schedule = ForkSchedule(step=100, bn254_kzg=None)
     assert [schedule.active("step", t) for t in (99, 100)] == [False, True]
     assert schedule.active("credit", 0)
     assert not schedule.active("bn254_kzg", 2**63)
