@@ -156,7 +156,8 @@ class DAClient:
             version, serialized = split_generic_commitment(commitment)
         except InvalidFraming as error:
             raise InvalidCommitment(str(error), 0) from error
-        await self._check_certificate(version, serialized, l1_inclusion_block or 0)
+        if self._worker is not None and (self._verify_certificates or self._verifier is not None):
+            await checked_certificate(self._worker, self._verifier, version, serialized, l1_inclusion_block or 0)
         query = {} if l1_inclusion_block is None else {"l1_inclusion_block_number": str(l1_inclusion_block)}
         answer = await self._request("GET", f"/get/0x{commitment.hex()}", MAX_BLOB_BYTES, query=query)
         self._raise_for(answer)
@@ -186,23 +187,6 @@ class DAClient:
             return (await self._http.get("/health")).status_code == 200
         except httpx.HTTPError:
             return False
-
-    async def _check_certificate(self, version: int, serialized: bytes, l1_inclusion_block: int) -> None:
-        """Raises InvalidCommitment (1 parsing, 2 recency, 3 invalid), and what the verifier raises while L1 is away."""
-        if self._worker is None or not (self._verify_certificates or self._verifier is not None):
-            return
-        try:
-            certificate = parse_certificate(version, serialized)
-            verify_recency(certificate, l1_inclusion_block)
-            await self._worker.verify_certificate(version, serialized)
-        except CertificateParsingFailed as error:
-            raise InvalidCommitment(str(error), 1) from error
-        except CertificateNotRecent as error:
-            raise InvalidCommitment(str(error), 2) from error
-        except InvalidCertificate as error:
-            raise InvalidCommitment(str(error), 3) from error
-        if self._verifier is not None and not await self._verifier.is_valid(certificate):
-            raise InvalidCommitment("the contract on L1 says that the certificate is not valid", 3)
 
     async def _check(self, payload: bytes, version: int, serialized: bytes) -> None:
         if self._worker is None:
@@ -268,6 +252,27 @@ class DAClient:
         if answer.status >= 500:
             raise DAUnavailable(f"{self._base_url} failed ({answer.status}): {reason}")
         raise DAError(f"{self._base_url} refused the request ({answer.status}): {reason}")
+
+
+async def checked_certificate(
+    worker: BlobWorker, verifier: CertificateVerifier | None, version: int, serialized: bytes, l1_inclusion_block: int
+) -> Certificate:
+    """A certificate that holds against every check without an L1, and with a verifier those on L1; 0 is no L1 block.
+
+    Raises InvalidCommitment (1 parsing, 2 recency, 3 invalid), and what the verifier raises while L1 is away."""
+    try:
+        certificate = parse_certificate(version, serialized)
+        verify_recency(certificate, l1_inclusion_block)
+        await worker.verify_certificate(version, serialized)
+    except CertificateParsingFailed as error:
+        raise InvalidCommitment(str(error), 1) from error
+    except CertificateNotRecent as error:
+        raise InvalidCommitment(str(error), 2) from error
+    except InvalidCertificate as error:
+        raise InvalidCommitment(str(error), 3) from error
+    if verifier is not None and not await verifier.is_valid(certificate):
+        raise InvalidCommitment("the contract on L1 says that the certificate is not valid", 3)
+    return certificate
 
 
 @asynccontextmanager

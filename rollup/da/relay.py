@@ -33,17 +33,25 @@ class RelayClient:
         """
         key = blob_key(certificate.inclusion.certificate.header)
         blob = (await self._peer.call(self._stub.GetBlob, self._pb.GetBlobRequest(blob_key=key))).blob
-        length = certificate.commitment.length
-        if len(blob) > length * BYTES_PER_ELEMENT:
-            raise WrongPayload(f"{self._peer.target} answered {len(blob)} bytes for a blob of {length} elements")
-        try:
-            await self._worker.verify_blob(blob, certificate.version, serialize_certificate(certificate))
-        except (CommitmentMismatch, BlobDecodingFailed) as error:
-            raise WrongPayload(f"{self._peer.target}: {error}") from error
-        try:
-            return decode_payload(await self._worker.encoded_payload(blob, length))
-        except BlobDecodingFailed as error:
-            raise InvalidCommitment(str(error), 4) from error
+        return await payload_of(self._worker, blob, certificate, self._peer.target)
+
+
+async def payload_of(worker: BlobWorker, blob: bytes, certificate: Certificate, source: str) -> bytes:
+    """The payload in a blob that `source` gave for a certificate; trailing zeros may be left out.
+
+    Raises WrongPayload (it is another blob), InvalidCommitment (status 4: what is committed to is no payload), WorkerDied.
+    """
+    length = certificate.commitment.length
+    if len(blob) > length * BYTES_PER_ELEMENT:
+        raise WrongPayload(f"{source} answered {len(blob)} bytes for a blob of {length} elements")
+    try:
+        await worker.verify_blob(blob, certificate.version, serialize_certificate(certificate))
+    except (CommitmentMismatch, BlobDecodingFailed) as error:
+        raise WrongPayload(f"{source}: {error}") from error
+    try:
+        return decode_payload(await worker.encoded_payload(blob, length))
+    except BlobDecodingFailed as error:
+        raise InvalidCommitment(str(error), 4) from error
 
 
 @asynccontextmanager

@@ -4,10 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,169 +13,30 @@ from typing import Any
 import grpc
 import pytest
 import trio
-from coincurve import PublicKey
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
-from openledger.genesis.hashing import checksummed, keccak256
+from openledger.genesis.hashing import checksummed
 from openledger.node.cli.main import app
 from openledger.node.errors import UserError
 from openledger.rollup.da import BlobNotFound, DAError, DAUnavailable, WrongPayload, open_blob_worker
 from openledger.rollup.da import disperser_messages as messages
 from openledger.rollup.da.certificate import (
-    BatchHeader,
-    BlobCertificate,
     Certificate,
     encode_generic_commitment,
     parse_certificate,
     split_generic_commitment,
 )
 from openledger.rollup.da.client import DAFailoverRequested
-from openledger.rollup.da.curve import g1_from_integers, g2_from_integers, to_compressed
 from openledger.rollup.da.disperser import DisperserSettings, NonSignersUnknown, open_disperser
-from openledger.rollup.da.encoding import elements_from_bytes
-from openledger.rollup.da.grpc import common_v2_pb2, disperser_v2_pb2, disperser_v2_pb2_grpc, relay_pb2, relay_pb2_grpc
-from openledger.rollup.da.hashes import batch_header_hash, batch_root, blob_key
-from openledger.rollup.da.operator_network import NetworkParameters, OperatorNetwork
-from openledger.rollup.da.payments import Payer, PaymentHeader, anchor_hash, payment_state_hash
 from openledger.rollup.da.relay import open_relay
 from openledger.rollup.da.signature_indices import SignatureIndices
-from openledger.rollup.da.srs import DevelopmentSrs
 from openledger.rollup.da.verification import certificate_checks
 from openledger.rollup.da.worker import BlobWorker
 
-PAYLOAD = bytes(range(256)) * 20
-PAYER = Payer(b"\x42" * 32)
-CHAIN_ID, DISPERSER_ID = 17_000, 3
-SETTINGS = DisperserSettings(CHAIN_ID, DISPERSER_ID, poll_s=0.01, timeout_s=20)
-MIN_SYMBOLS, PRICE = 4_096, 7
-SRS = DevelopmentSrs()
-
-
-def signer(digest: bytes, signature: bytes) -> str:
-    key = PublicKey.from_signature_and_message(signature, digest, hasher=None)
-    return checksummed(keccak256(key.format(compressed=False)[1:])[12:])
-
-
-class Network:
-    """A disperser and a relay. What they are given is checked; `fault` makes them misbehave."""
-
-    def __init__(self) -> None:
-        self.operators = OperatorNetwork(99, NetworkParameters(), 2)
-        self.blobs: dict[bytes, Any] = {}
-        self.payments: list[PaymentHeader] = []
-        self.statuses = [disperser_v2_pb2.QUEUED, disperser_v2_pb2.ENCODED, disperser_v2_pb2.GATHERING_SIGNATURES]
-        self.fault = ""
-        self.hiccups = 0
-        self.spent = 1_000
-
-    # The disperser.
-
-    def DisperseBlob(self, request: Any, context: Any) -> Any:
-        if self.fault in ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "PERMISSION_DENIED", "INTERNAL"):
-            context.abort(getattr(grpc.StatusCode, self.fault), "says the test")
-        header, payment = messages.read_blob_header(request.blob_header)
-        key = blob_key(header)
-        anchor = anchor_hash(int.from_bytes(request.chain_id, "big"), request.disperser_id, key)
-        wrong = [
-            name
-            for name, holds in {
-                "commitment": SRS.commit_with_length(elements_from_bytes(request.blob)) == header.commitment,
-                "signature": signer(key, request.signature) == payment.account_id,
-                "anchor": signer(anchor, request.anchor_signature) == payment.account_id,
-                "chain": request.chain_id == CHAIN_ID.to_bytes(32, "big"),
-                "disperser": request.disperser_id == DISPERSER_ID,
-                "time": abs(payment.timestamp_ns - time.time_ns()) < 60_000_000_000,
-                "payment": payment.cumulative_payment in (0, self.spent + MIN_SYMBOLS * PRICE),
-            }.items()
-            if not holds
-        ]
-        if wrong:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, ", ".join(wrong))
-        self.payments.append(payment)
-        self.spent = max(self.spent, payment.cumulative_payment)
-        self.blobs[key] = request
-        return disperser_v2_pb2.DisperseBlobReply(
-            result=disperser_v2_pb2.QUEUED, blob_key=b"\1" * 32 if self.fault == "other key" else key
-        )
-
-    def GetBlobStatus(self, request: Any, context: Any) -> Any:
-        if request.blob_key not in self.blobs:
-            context.abort(grpc.StatusCode.NOT_FOUND, "no such blob")
-        if self.hiccups:
-            self.hiccups -= 1
-            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
-        if self.fault == "FAILED":
-            return disperser_v2_pb2.BlobStatusReply(status=disperser_v2_pb2.FAILED)
-        if self.statuses:
-            return disperser_v2_pb2.BlobStatusReply(status=self.statuses.pop(0))
-        if self.fault == "slow":
-            return disperser_v2_pb2.BlobStatusReply(status=disperser_v2_pb2.GATHERING_SIGNATURES)
-        handed = self.blobs[request.blob_key]
-        header, _ = messages.read_blob_header(handed.blob_header)
-        blob = BlobCertificate(header, handed.signature, (2, 5))
-        proof = b"\x11" * 32 + b"\x22" * 32
-        batch = BatchHeader(batch_root(blob, 2, proof), 4_000_000)
-        signers = [number for number, online in enumerate(self.operators.online) if online]
-        digest = keccak256(b"other") if self.fault == "signature" else batch_header_hash(batch)
-        attestation = self.operators.attest(digest, signers)
-        percent = 100 * len(signers) // len(self.operators.online)
-        return disperser_v2_pb2.BlobStatusReply(
-            status=disperser_v2_pb2.COMPLETE,
-            signed_batch=disperser_v2_pb2.SignedBatch(
-                header=common_v2_pb2.BatchHeader(
-                    batch_root=batch.batch_root, reference_block_number=batch.reference_block_number
-                ),
-                attestation=disperser_v2_pb2.Attestation(
-                    non_signer_pubkeys=[compressed(key) for key in attestation.non_signer_public_keys],
-                    apk_g2=to_compressed(g2_from_integers(attestation.signers_public_key_g2)),
-                    quorum_apks=[compressed(key) for key in attestation.quorum_public_keys],
-                    sigma=b"\xff" * 32 if self.fault == "point" else compressed(attestation.signature),
-                    quorum_numbers=[0, 1],
-                    quorum_signed_percentages=bytes([percent, percent]),
-                ),
-            ),
-            blob_inclusion_info=disperser_v2_pb2.BlobInclusionInfo(
-                blob_certificate=common_v2_pb2.BlobCertificate(
-                    blob_header=handed.blob_header, signature=handed.signature, relay_keys=blob.relay_keys
-                ),
-                blob_index=2,
-                inclusion_proof=proof,
-            ),
-        )
-
-    def GetBlobCommitment(self, request: Any, context: Any) -> Any:
-        commitment = SRS.commit_with_length(elements_from_bytes(request.blob))
-        return disperser_v2_pb2.BlobCommitmentReply(blob_commitment=messages.commitment_message(commitment))
-
-    def GetPaymentState(self, request: Any, context: Any) -> Any:
-        digest = payment_state_hash(bytes.fromhex(request.account_id[2:]), request.timestamp)
-        if signer(digest, request.signature) != request.account_id:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "not signed by the account")
-        return disperser_v2_pb2.GetPaymentStateReply(
-            payment_global_params=disperser_v2_pb2.PaymentGlobalParams(
-                min_num_symbols=MIN_SYMBOLS, price_per_symbol=PRICE
-            ),
-            cumulative_payment=messages.uint_bytes(self.spent),
-            onchain_cumulative_payment=messages.uint_bytes(10**18),
-            reservation=disperser_v2_pb2.Reservation(symbols_per_second=100, start_timestamp=5, end_timestamp=6),
-        )
-
-    # The relay.
-
-    def GetBlob(self, request: Any, context: Any) -> Any:
-        if request.blob_key not in self.blobs:
-            context.abort(grpc.StatusCode.NOT_FOUND, "no such blob")
-        blob = self.blobs[request.blob_key].blob
-        if self.fault == "relay":
-            blob = blob[:-1] + bytes([blob[-1] ^ 1])
-        return relay_pb2.GetBlobReply(blob=blob.rstrip(b"\0").ljust(-(-len(blob.rstrip(b"\0")) // 32) * 32, b"\0"))
-
-
-def compressed(point: Any) -> bytes:
-    return to_compressed(g1_from_integers(point))
+from .eigenda_network import CHAIN_ID, DISPERSER_ID, MIN_SYMBOLS, PAYER, PAYLOAD, PRICE, SETTINGS, SRS, Network, served
 
 
 class Registries:
@@ -189,22 +47,6 @@ class Registries:
     async def indices(self, reference_block: int, quorums: bytes, non_signer_ids: Sequence[bytes]) -> SignatureIndices:
         self.asked = (reference_block, quorums, non_signer_ids)
         return SignatureIndices((4,), (5, 6), (7, 8), ((9,), (10,)))
-
-
-@contextmanager
-def served(network: Network, credentials: Any = None) -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 17 << 20)])
-    disperser_v2_pb2_grpc.add_DisperserServicer_to_server(network, server)
-    relay_pb2_grpc.add_RelayServicer_to_server(network, server)
-    if credentials is None:
-        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    else:
-        address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
-    server.start()
-    try:
-        yield address
-    finally:
-        server.stop(0).wait()
 
 
 def self_signed() -> tuple[bytes, bytes]:
@@ -272,7 +114,7 @@ async def worker() -> AsyncIterator[BlobWorker]:
 
 async def test_who_did_not_sign_needs_an_l1_to_ask(worker: BlobWorker, network: Network, target: str) -> None:
     network.operators.online[1] = False
-    with pytest.raises(NonSignersUnknown, match="1 operators did not sign"):
+    with pytest.raises(NonSignersUnknown, match="1 operators? did not sign"):
         await dispersed(worker, target)
     registries = Registries()
     certificate = await dispersed(worker, target, indices=registries)
@@ -433,6 +275,10 @@ def test_field_numbers_are_those_of_the_published_api() -> None:
             "GetPaymentStateRequest": "account_id=1 signature=2 timestamp=3",
         },
         "relay": {"GetBlobRequest": "blob_key=1", "GetBlobReply": "blob=1"},
+        "validator": {
+            "GetChunksRequest": "blob_key=1 quorum_id=2",
+            "GetChunksReply": "chunks=1 chunk_encoding_format=2",
+        },
     }
     for module, kinds in wanted.items():
         found = importlib.import_module(f"openledger.rollup.da.grpc.{module}_pb2").DESCRIPTOR.message_types_by_name
