@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from openledger.genesis.hardforks import Hardfork, HardforkSchedule
-from openledger.genesis.json_fields import InvalidGenesis, address_field, data_field, member, number_field
+from openledger.genesis.json_fields import InvalidGenesis, address_field, data_field, member, number_field, word_field
 from openledger.genesis.parameters import ForkSchedule
 
 _OP_TIME_FORKS = (
@@ -121,6 +121,8 @@ class Genesis:
 
         Raises InvalidGenesis for a missing or malformed field, for forks out of order and for unknown ones.
         """
+        if not isinstance(document, Mapping):
+            raise InvalidGenesis("a genesis file holds one JSON object")
         config = member(document, "config")
         if not isinstance(config, Mapping):
             raise InvalidGenesis("genesis field config must be an object")
@@ -131,7 +133,9 @@ class Genesis:
                 raise InvalidGenesis(
                     f"genesis field {name} must be 0: a chain starts at block 0, got {document[name]!r}"
                 )
-        ours = config.get(_FORK_PREFIX, {})
+        ours = _given(config, _FORK_PREFIX, {})
+        if not isinstance(ours, Mapping):
+            raise InvalidGenesis(f"genesis field config.{_FORK_PREFIX} must be an object")
         alloc = member(document, "alloc")
         if not isinstance(alloc, Mapping):
             raise InvalidGenesis("genesis field alloc must be an object")
@@ -153,9 +157,7 @@ class Genesis:
                 address_field(address, f"alloc.{address}"): _account_from_json(account, address)
                 for address, account in alloc.items()
             },
-            forks=ForkSchedule(
-                **{fork.name: ours[f"{fork.name}Time"] for fork in fields(ForkSchedule) if f"{fork.name}Time" in ours}
-            ),
+            forks=_own_forks(ours),
             hardforks=hardforks,
             nonce=_nonce(_given(document, "nonce", 0)),
             difficulty=_difficulty(document, config, prev_randao),
@@ -175,6 +177,17 @@ def decode_holocene_extra_data(extra_data: bytes) -> tuple[int, int]:
     if len(extra_data) != 9 or extra_data[0] != 0:
         raise InvalidGenesis(f"Holocene extraData is 9 bytes that begin with 00, got 0x{extra_data.hex()}")
     return int.from_bytes(extra_data[1:5], "big"), int.from_bytes(extra_data[5:9], "big")
+
+
+def _own_forks(times: Mapping[str, Any]) -> ForkSchedule:
+    """What is ours; null is never, and a name that is missing is as in any new chain."""
+    given = {fork.name: f"{fork.name}Time" for fork in fields(ForkSchedule) if f"{fork.name}Time" in times}
+    return ForkSchedule(
+        **{
+            name: None if times[key] is None else number_field(times[key], f"config.{_FORK_PREFIX}.{key}")
+            for name, key in given.items()
+        }
+    )
 
 
 def _isthmus(config: Mapping[str, Any]) -> HardforkSchedule:
@@ -224,7 +237,7 @@ def _account_from_json(document: Mapping[str, Any], address: str) -> GenesisAcco
     if not isinstance(document, Mapping) or not isinstance(_given(document, "storage", {}), Mapping):
         raise InvalidGenesis(f"genesis field {where} and its storage must be objects")
     storage = {
-        number_field(slot, f"{where}.storage"): number_field(value, f"{where}.storage.{slot}")
+        word_field(slot, f"{where}.storage, key {slot!r}"): word_field(value, f"{where}.storage.{slot}")
         for slot, value in _given(document, "storage", {}).items()
     }
     return GenesisAccount(

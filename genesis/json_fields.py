@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
 
 class InvalidGenesis(ValueError):
     """A genesis file that cannot be read; the message names the field."""
@@ -42,6 +44,14 @@ def data_field(value: Any, where: str, length: int | None = None) -> bytes:
     if length is not None and len(data) != length:
         raise InvalidGenesis(f"genesis field {where} must be {length} bytes, got {len(data)}")
     return data
+
+
+def word_field(value: Any, where: str) -> int:
+    """A storage key or value as geth reads it: hex whether or not 0x comes first, at most 32 bytes."""
+    digits = value.removeprefix("0x") if isinstance(value, str) else None
+    if digits is None or len(digits) > 64 or not set(digits) <= _HEX_DIGITS:
+        raise InvalidGenesis(f"genesis field {where} must be hex of at most 32 bytes, got {value!r}")
+    return int(digits or "0", 16)
 
 
 def address_field(value: Any, where: str) -> bytes:

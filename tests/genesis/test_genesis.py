@@ -72,6 +72,10 @@ def test_numbers_may_be_decimal_or_hexadecimal_text():
         (lambda d: d["config"].pop("isthmusTime"), "isthmusTime"),
         (lambda d: d["alloc"].update(zz={}), "alloc.zz"),
         (lambda d: d.update(config=[]), "config"),
+        (lambda d: d["config"].update(openledger=[]), r"config\.openledger"),
+        (lambda d: d["config"]["openledger"].update(creditTime="zz"), r"config\.openledger\.creditTime"),
+        (lambda d: d["alloc"].update({"11" * 20: {"storage": {"0xzz": "0x1"}}}), r"alloc\.1{40}\.storage, key '0xzz'"),
+        (lambda d: d["alloc"].update({"11" * 20: {"storage": {"0x07": 1.5}}}), r"alloc\.1{40}\.storage\.0x07"),
     ],
 )
 def test_a_malformed_document_is_refused_by_the_name_of_its_field(change, named):
@@ -79,6 +83,12 @@ def test_a_malformed_document_is_refused_by_the_name_of_its_field(change, named)
     change(document)
     with pytest.raises(InvalidGenesis, match=named):
         Genesis.from_json(document)
+
+
+def test_storage_is_hexadecimal_even_without_its_prefix():
+    document = l2_genesis(DEVNET, TIMESTAMP).to_json()
+    document["alloc"]["11" * 20] = {"storage": {"10": "0x0a", "00" * 31 + "11": "12"}}
+    assert Genesis.from_json(document).alloc[b"\x11" * 20].storage == {0x10: 10, 0x11: 0x12}
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
