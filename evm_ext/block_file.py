@@ -5,6 +5,7 @@ A name that ends in `.gz` means gzip.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import zlib
@@ -104,10 +105,13 @@ def export_block_file(store: Store, path: Path, first: int, last: int, *, on_blo
             block_hash = store.canonical_hash(number)
             block = None if block_hash is None else store.block(block_hash)
             if block is None:
-                raise DatabaseCorrupt(f"block {number} is missing: {REPAIR_HINT}")
+                before = f"; --to {number - 1} writes those before it" if number > first else ""
+                raise DatabaseCorrupt(f"block {number} is missing: {REPAIR_HINT}{before}")
             yield block
             on_block(number)
 
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as raw:

@@ -16,8 +16,9 @@ from openledger.evm_ext import calls
 from openledger.evm_ext.block import Block, Header
 from openledger.evm_ext.building import ParentState, build_block, execute_block
 from openledger.evm_ext.calls import CallContext, CallRequest, CallResult
-from openledger.evm_ext.database import REPAIR_HINT
+from openledger.evm_ext.database import REPAIR_HINT, START_ANEW_HINT
 from openledger.evm_ext.errors import (
+    BeyondRepair,
     CallError,
     DatabaseCorrupt,
     GenesisMismatch,
@@ -38,7 +39,7 @@ from openledger.evm_ext.receipts import Receipt
 from openledger.evm_ext.state.policy import ARCHIVE, StateHistory
 from openledger.evm_ext.state.states import States
 from openledger.evm_ext.state.view import StateView
-from openledger.evm_ext.store import FORMAT_VERSION, Store
+from openledger.evm_ext.store import FORMAT_VERSION, REPAIRED_IN_VAIN, Store
 from openledger.evm_ext.stored_blocks import StoredBlocks
 from openledger.evm_ext.total_difficulty import TotalDifficulties
 from openledger.evm_ext.tracing.replay import BlockReplay
@@ -103,7 +104,11 @@ class Chain:
         block, changes = genesis_block(genesis)
         store = Store(path)
         try:
-            if store.mark("repairing") is not None:
+            if (repairing := store.mark("repairing")) == REPAIRED_IN_VAIN:
+                raise BeyondRepair(
+                    f"the database in {path} is damaged, and a repair found nothing to go back to: {START_ANEW_HINT}"
+                )
+            if repairing is not None:
                 raise DatabaseCorrupt(f"the repair of the database in {path} was interrupted: {REPAIR_HINT}")
             stored = store.genesis_hash()
             if stored is None:

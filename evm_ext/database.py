@@ -19,6 +19,10 @@ _BLOCK_CACHE_BYTES = 32 << 20
 _BLOOM_BITS = 10
 
 REPAIR_HINT = "`openledger db check --repair` mends what can be mended"
+START_ANEW_HINT = (
+    "write out the blocks that it still has by `openledger db export`, move the folder away, and sync again or import "
+    "them by `openledger db import`"
+)
 
 
 class Database:

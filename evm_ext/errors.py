@@ -30,6 +30,10 @@ class DatabaseCorrupt(ExecutionError):
     """What is on disk is not what this program wrote."""
 
 
+class BeyondRepair(DatabaseCorrupt):
+    """Mending leads nowhere: block 0 is damaged, or no state is whole."""
+
+
 class DiskFull(ExecutionError):
     """Too little room on the disk to write safely; nothing was written."""
 

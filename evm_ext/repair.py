@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openledger.evm_ext.block import Header
-from openledger.evm_ext.database import repair_files
-from openledger.evm_ext.errors import DatabaseCorrupt
+from openledger.evm_ext.database import START_ANEW_HINT, repair_files
+from openledger.evm_ext.errors import BeyondRepair, DatabaseCorrupt
 from openledger.evm_ext.integrity import (
     Fault,
     Progress,
@@ -23,7 +23,7 @@ from openledger.evm_ext.integrity import (
     header_faults,
     no_progress,
 )
-from openledger.evm_ext.store import FORMAT_VERSION, Store, number_key, put_canonical
+from openledger.evm_ext.store import FORMAT_VERSION, REPAIRED_IN_VAIN, REPAIRING, Store, number_key, put_canonical
 from openledger.evm_ext.upgrade import delete_range, rebuild_flat_tables
 
 _BATCH_BLOCKS = 500
@@ -62,17 +62,22 @@ def repair(store: Store, progress: Progress = no_progress, *, lost_pieces: bool 
     """Bring a store back to the newest block that is wholly intact.
 
     Does nothing if nothing is wrong, unless `lost_pieces` says that anything may be missing (`open_damaged` had to
-    mend files): then the history, whose gaps nobody could see, is begun anew. Raises `DatabaseCorrupt` if no state is
-    left that is whole."""
+    mend files): then the history, whose gaps nobody could see, is begun anew. Raises `BeyondRepair`, and notes it, if
+    no state is left that is whole."""
     faults = tuple(check(store, progress=progress))
     old_head = _head_number(store)
     if not faults and not lost_pieces and not store.mark("repairing"):
         return Repaired((), old_head, old_head or 0, 0)
     with store.database.batch(sync=True) as batch:
-        batch.put(b"mrepairing", b"1")
+        batch.put(b"mrepairing", REPAIRING)
         batch.put(b"mversion", store.version)
-    chain, damaged = _intact_chain(store, progress)
-    head = _newest_whole_state(store, chain, progress)
+    try:
+        chain, damaged = _intact_chain(store, progress)
+        head = _newest_whole_state(store, chain, progress)
+    except BeyondRepair:
+        with store.database.batch(sync=True) as batch:
+            batch.put(b"mrepairing", REPAIRED_IN_VAIN)
+        raise
     chain = chain[: head.number + 1]
     heads = _heads(store, chain)
     forgotten = _forget(store, head, damaged)
@@ -115,9 +120,8 @@ def _intact_chain(store: Store, progress: Progress) -> tuple[list[Header], set[b
         if header.hash == genesis or header.parent_hash in linked:
             linked[header.hash] = header
     if genesis is None or genesis not in linked:
-        raise DatabaseCorrupt(
-            f"block 0 of the database in {store.path} is damaged: nothing can be built on it. "
-            "Move the folder away and sync again"
+        raise BeyondRepair(
+            f"block 0 of the database in {store.path} is damaged, and nothing can be built on it: {START_ANEW_HINT}"
         )
     best = max(linked.values(), key=lambda header: (_is_canonical(store, header), header.number))
     chain = [best]
@@ -145,10 +149,7 @@ def _newest_whole_state(store: Store, chain: list[Header], progress: Progress) -
     if number < lowest:
         number = lowest
         if number >= bad or not is_whole(number):
-            raise DatabaseCorrupt(
-                f"no state in the database in {store.path} is whole: move the folder away and sync again, "
-                "or import an export of the blocks"
-            )
+            raise BeyondRepair(f"no state in the database in {store.path} is whole: {START_ANEW_HINT}")
     while bad - number > 1:
         middle = (bad + number) // 2
         if is_whole(middle):

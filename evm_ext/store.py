@@ -41,6 +41,10 @@ from openledger.evm_ext.state.changes import StateChanges, StateDiff
 
 FORMAT_VERSION = b"2"
 READABLE_VERSIONS = (b"1", FORMAT_VERSION)
+REPAIRING = b"1"
+"""Value of the mark `repairing` while a repair is under way."""
+REPAIRED_IN_VAIN = b"2"
+"""Its value once a repair has found nothing to go back to."""
 
 
 def number_key(number: int) -> bytes:
@@ -82,7 +86,7 @@ class Store:
 
     def mark(self, name: str) -> bytes | None:
         """A named value: `base` (block whose state the flat tables hold), `history` (first number whose state can
-        be read through them), `pruned` (first number whose trie is whole)."""
+        be read through them), `pruned` (first number whose trie is whole), `repairing` (the chain does not open)."""
         return self.database.get(b"m" + name.encode())
 
     def number_mark(self, name: str) -> int | None:

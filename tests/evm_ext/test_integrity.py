@@ -9,7 +9,8 @@ import plyvel
 import pytest
 
 from openledger.evm_ext import Chain
-from openledger.evm_ext.errors import DatabaseCorrupt, DatabaseLocked
+from openledger.evm_ext.block_file import export_block_file, import_block_file
+from openledger.evm_ext.errors import BeyondRepair, DatabaseCorrupt, DatabaseLocked
 from openledger.evm_ext.integrity import check
 from openledger.evm_ext.repair import open_damaged, repair
 from openledger.evm_ext.store import Store, number_key
@@ -188,11 +189,23 @@ def test_a_damaged_state_takes_the_heads_back_to_a_whole_one(genesis, folder, da
     chain.close()
 
 
-def test_missing_code_is_named(folder):
+def test_missing_code_is_named_and_what_is_left_to_do_once_no_state_is_whole(genesis, folder, tmp_path):
     change(folder, keys(folder, b"c")[0], None)
     assert [fault.table for fault in faults_of(folder)] == ["code"]
-    with pytest.raises(DatabaseCorrupt, match="sync again"):
-        mend(folder)
+    for _ in range(2):
+        with pytest.raises(BeyondRepair, match=r"no state .* is whole: .*`openledger db export`, move the folder away"):
+            mend(folder)
+    with pytest.raises(BeyondRepair, match=r"found nothing to go back to: .*`openledger db export`, move"):
+        Chain.open(folder, genesis)
+    store = Store(folder, create=False)
+    try:
+        export_block_file(store, tmp_path / "saved.rlp", 0, 10, on_block=lambda number: None)
+    finally:
+        store.close()
+    anew = Chain.open(tmp_path / "anew", genesis)
+    assert import_block_file(anew, tmp_path / "saved.rlp") == 10
+    assert anew.state(anew.head().hash).storage(COUNTER, 0) == 10
+    anew.close()
 
 
 def test_wrong_heads_are_put_right(genesis, folder):
