@@ -1,0 +1,156 @@
+"""Every Triton kernel against its torch twin, bit for bit.
+
+Not collected by itself: whether Triton interprets is decided when it is imported, so `test_interpreter.py` and `test_gpu.py`
+run this file in a pytest process of its own. The twin always runs on the CPU: some of torch's own operations on a GPU are
+rounded in another way (a division by a number is a product there).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from openledger.genesis.tables import SIGMOID, load_table
+from openledger.kernels.ops import activation, linear, norm, quantize
+from openledger.kernels.ops.triton import activation as triton_activation
+from openledger.kernels.ops.triton import linear as triton_linear
+from openledger.kernels.ops.triton import norm as triton_norm
+from openledger.kernels.ops.triton import quantize as triton_quantize
+from openledger.kernels.ops.triton.launch import INTERPRETED
+
+torch.set_num_threads(1)
+DEVICE = "cpu" if INTERPRETED else "cuda"
+SIGMOIDS = torch.from_numpy(np.frombuffer(load_table(SIGMOID), "<f4").copy())
+EXTREMES = [0.0, -0.0, 1e-45, -1e-40, 2.0**-100, 2.0**-101, 1.0, -1.0, 3.4028234663852886e38, -3e38, 16.0, -16.0]
+
+
+def floats(shape: tuple[int, ...], seed: int, spread: float = 3.0) -> torch.Tensor:
+    """Random binary32 with magnitudes over many powers of ten."""
+    random = np.random.default_rng(seed)
+    values = random.standard_normal(shape) * 10.0 ** random.uniform(-spread, spread, shape)
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def rows_with_extremes(rows: int, size: int, seed: int) -> torch.Tensor:
+    """Ordinary rows; from 4 rows on, one of zeros, one that is tiny, one of extremes, one that is not finite."""
+    x = floats((rows, size), seed)
+    if rows >= 4:
+        x[0] = 0
+        x[1] *= 2.0**-110
+        x[2] = torch.tensor((EXTREMES * size)[:size])
+        x[3, size // 2] = [torch.nan, torch.inf, -torch.inf][seed % 3]
+    return x
+
+
+def limb_buffers(rows: int, size: int) -> list[torch.Tensor]:
+    """Limbs, scales, faults, filled with what must be overwritten; one fault is there before."""
+    faults = torch.zeros(rows, dtype=torch.bool)
+    faults[-1] = rows > 4
+    return [torch.full((2, rows, size), 99, dtype=torch.int8), torch.full((rows,), torch.nan), faults]
+
+
+def compare(
+    twin: Callable[..., None], kernel: Callable[..., None], inputs: list[Any], outputs: list[torch.Tensor],
+    kernel_inputs: list[Any] | None = None,
+) -> None:  # fmt: skip
+    """Run both on copies of `outputs` and compare all bits."""
+    expected = [output.clone() for output in outputs]
+    twin(*inputs, *expected)
+    got = [output.clone().to(DEVICE) for output in outputs]
+    kernel(*(to_device(value) for value in kernel_inputs or inputs), *got)
+    for index, (left, right) in enumerate(zip(got, expected)):
+        same = bits(left.cpu()) == bits(right)
+        assert bool(same.all()), f"output {index} differs in {int((~same).sum())} of {same.numel()} elements"
+
+
+def to_device(value: Any) -> Any:
+    return value.to(DEVICE) if isinstance(value, torch.Tensor) else value
+
+
+def bits(x: torch.Tensor) -> torch.Tensor:
+    return x.view(torch.int32) if x.dtype == torch.float32 else x
+
+
+ROWS = pytest.mark.parametrize(
+    ("rows", "size"),
+    [(1, 1), (5, 70), (17, 576), (4, 4097), *(pytest.param(*at, marks=pytest.mark.slow) for at in ((64, 1536), (6, 14336)))],
+)  # fmt: skip
+
+
+@ROWS
+def test_quantize_rows(rows: int, size: int) -> None:
+    x = rows_with_extremes(rows, size, rows)
+    compare(quantize.quantize_rows, triton_quantize.quantize_rows, [x], limb_buffers(rows, size))
+
+
+@ROWS
+def test_norm_quantize(rows: int, size: int) -> None:
+    x, weight = rows_with_extremes(rows, size, rows + 1), floats((size,), 3, 1)
+    epsilon = torch.tensor(1e-5)
+    inputs = [x, weight, epsilon]
+    buffers = limb_buffers(rows, size)
+    compare(norm.norm_quantize, triton_norm.norm_quantize, inputs, buffers, [x, weight, float(epsilon)])
+
+
+def test_a_row_that_overflows_in_the_norm_is_a_fault() -> None:
+    x = floats((5, 40), 1)
+    weight = torch.full((40,), 3e38)
+    epsilon = torch.tensor(1e-5)
+    compare(
+        norm.norm_quantize, triton_norm.norm_quantize, [x, weight, epsilon], limb_buffers(5, 40),
+        [x, weight, float(epsilon)],
+    )  # fmt: skip
+
+
+@ROWS
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+def test_silu_quantize(rows: int, size: int, spread: float) -> None:
+    y = rows_with_extremes(rows, 2 * size, rows + 2)
+    y[-1] = floats((2 * size,), 5, spread)
+    compare(activation.silu_quantize, triton_activation.silu_quantize, [y, SIGMOIDS], limb_buffers(rows, size))
+
+
+def test_every_entry_of_the_sigmoid_is_found() -> None:
+    gate = torch.arange(-66000, 66000, 16).float() / 4096
+    gate = torch.cat((gate, gate + 1 / 8192, gate + 1 / 16384))[None]
+    y = torch.cat((gate, torch.ones_like(gate)), 1)
+    buffers = limb_buffers(1, gate.shape[1])
+    compare(activation.silu_quantize, triton_activation.silu_quantize, [y, SIGMOIDS], buffers)
+
+
+def linear_twin(*arguments: torch.Tensor) -> None:
+    limbs, scales, weight, weight_scales, y = arguments
+    rows, outputs = limbs.shape[1], weight.shape[0]
+    acc = torch.empty((2, rows, outputs), dtype=torch.int32)
+    linear.pieces_product(limbs.view(2 * rows, -1), weight, acc.view(2 * rows, outputs))
+    linear.rescale(acc, scales, weight_scales, y)
+
+
+@pytest.mark.parametrize("tile", [triton_linear.FEW_ROWS, triton_linear.MANY_ROWS, None])
+@pytest.mark.parametrize(
+    ("rows", "columns", "outputs"),
+    [(1, 7, 3), (2, 1500, 65), (33, 576, 131), pytest.param(130, 1536, 300, marks=pytest.mark.slow)],
+)
+def test_linear(rows: int, columns: int, outputs: int, tile: Any) -> None:
+    random = np.random.default_rng(rows)
+    limbs = torch.from_numpy(random.integers(-128, 128, (2, rows, columns)).astype(np.int8))
+    weight = torch.from_numpy(random.integers(-127, 128, (outputs, columns)).astype(np.int8))
+    scales, weight_scales = floats((rows,), 6).abs(), floats((outputs,), 7).abs()
+    inputs = [limbs, scales, weight, weight_scales, torch.zeros(rows, outputs)]
+
+    def kernel(*arguments: Any) -> None:
+        triton_linear.linear(*arguments, tile)
+
+    compare(linear_twin, kernel, inputs[:4], [torch.full((rows, outputs), torch.nan)])
+
+
+def test_the_widest_sums_of_a_linear_layer_do_not_overflow() -> None:
+    columns = 132_104
+    limbs = torch.full((2, 2, columns), -128, dtype=torch.int8)
+    limbs[0], limbs[:, 1] = -127, 127
+    weight = torch.full((3, columns), -127, dtype=torch.int8)
+    weight[1] = 127
+    inputs = [limbs, torch.ones(2), weight, torch.ones(3)]
+    compare(linear_twin, triton_linear.linear, inputs, [torch.zeros(2, 3)])
