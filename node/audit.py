@@ -24,6 +24,7 @@ from openledger.evm_ext.proofs.settlement import (
     encode_entries,
 )
 from openledger.evm_ext.proofs.split import token_price
+from openledger.genesis.counted import counted
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.client import AttributionClient
 from openledger.kernels.attribution.errors import AttributionError
@@ -165,7 +166,7 @@ class Auditor:
         yield _finding(
             "prompt",
             prompt == body.prompt_tokens and tokens_hash(prompt) == receipt.prompt_tokens_hash,
-            f"{len(prompt)} tokens from the messages and {len(passages)} passages",
+            f"{counted(len(prompt), 'token')} from the messages and {counted(len(passages), 'passage')}",
         )
 
         try:
@@ -241,7 +242,7 @@ class Auditor:
         yield _finding(
             "evidence",
             again.evidence_hash == receipt.evidence_hash and keccak256(body.evidence) == receipt.evidence_hash,
-            f"{len(again.spans)} spans found again",
+            f"{counted(len(again.spans), 'span')} found again",
         )
         entries = tuple((contribution, weight) for contribution, weight in again.vector)
         yield _finding(

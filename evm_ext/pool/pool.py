@@ -35,6 +35,7 @@ from openledger.evm_ext.pool.sidecars import Sidecars
 from openledger.evm_ext.state.view import StateView
 from openledger.evm_ext.transactions import BLOB, Transaction, recover_senders
 from openledger.evm_ext.vm.executor import read_l1_fee_parameters
+from openledger.genesis.counted import counted
 from openledger.genesis.hardforks import Hardfork
 
 _log = structlog.get_logger(__name__)
@@ -208,8 +209,8 @@ class TransactionPool:
             and transaction.nonce > account.last().nonce
         ):
             raise errors.AccountLimitExceeded(
-                f"account limit exceeded: {account.queued} transactions of 0x{account.address.hex()} wait for "
-                f"nonce {account.end}, send that one first"
+                f"account limit exceeded: {counted(account.queued, 'transaction')} of 0x{account.address.hex()} cannot "
+                f"run before nonce {account.end}, send that one first"
             )
 
     def _pending_cost(self, account: Account, replaced: Transaction | None) -> int:

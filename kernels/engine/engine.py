@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from openledger.genesis.counted import counted
 from openledger.genesis.tables import EXP, load_table
 from openledger.kernels.engine.adapters import AdapterRefused, ModuleWeights
 from openledger.kernels.engine.answer import Answer
@@ -279,9 +280,13 @@ class ServingEngine:
         if reason is None and last and request.stop_reason == "cancelled":
             reason = "cancelled"
         if reason is None and last:
-            return [self._verdict(sequence, f"the answer does not end after {index + 1} tokens")]
+            return [self._verdict(sequence, f"the answer does not end after {counted(index + 1, 'token')}")]
         if reason is not None and not last:
-            return [self._verdict(sequence, f"the answer ends ({reason}) after {index + 1} tokens, more are claimed")]
+            return [
+                self._verdict(
+                    sequence, f"the answer ends ({reason}) after {counted(index + 1, 'token')}, more are claimed"
+                )
+            ]
         if not last:
             return []
         if reason != request.stop_reason:
@@ -301,7 +306,7 @@ class ServingEngine:
         return Verified(
             request_id=sequence.request.request_id,
             ok=not difference,
-            detail=difference or f"{sequence.judged} tokens re-sampled, same fingerprint",
+            detail=difference or f"{counted(sequence.judged, 'token')} re-sampled, same fingerprint",
             fingerprint=sequence.fingerprint,
         )
 

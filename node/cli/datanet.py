@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
+from openledger.genesis.counted import counted
 from openledger.node.cli.options import Account, ApiUrl, ClientPortOffset, KeyFile, RpcUrl
 from openledger.node.cli.session import endpoints, wallet
 from openledger.node.datanets import client
@@ -258,6 +259,6 @@ def publish(
                 return await client.publish(chain, node, signer, datanet, on_progress=show)
 
     done = trio.run(run)
-    console.print(f"version {done.version} of Datanet {datanet}: {done.tokens:,} tokens")
+    console.print(f"version {done.version} of Datanet {datanet}: {counted(done.tokens, 'token')}")
     console.print(f"root   0x{done.root.hex()}")
     console.print(f"corpus 0x{done.corpus_root.hex()}")

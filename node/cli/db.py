@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from openledger.genesis.counted import counted
 from openledger.node.cli.options import DataDir, default_data_dir
 from openledger.node.errors import StartupError, UserError
 
@@ -114,7 +115,7 @@ def check(
                 for fault in done.faults:
                     print(fault)
                 if done.faults or mended_files:
-                    cut = f", {done.forgotten} blocks are forgotten" if done.forgotten else ""
+                    cut = f", {counted(done.forgotten, 'block')} forgotten" if done.forgotten else ""
                     was = "?" if done.old_head is None else done.old_head
                     print(f"mended: the head was block {was} and is block {done.head}{cut}")
             found = 0
@@ -125,7 +126,7 @@ def check(
             store.close()
     if found:
         hint = "" if repair else ": `openledger db check --repair` mends what can be mended"
-        raise UserError(f"{found} things are wrong in {path}{hint}")
+        raise UserError(f"{counted(found, 'thing is', 'things are')} wrong in {path}{hint}")
     print(f"{path}: sound")
 
 
@@ -157,7 +158,8 @@ def prune(
             done = sweep(store, policy, shown)
         finally:
             store.close()
-    print(f"deleted {done.nodes} trie nodes, {done.changes} changes, {done.blocks} blocks of dead branches")
+    parts = counted(done.nodes, "trie node"), counted(done.changes, "change"), counted(done.blocks, "block")
+    print(f"deleted {', '.join(parts)} of dead branches")
     print(f"on disk {done.bytes_before / 1e6:.1f} MB -> {done.bytes_after / 1e6:.1f} MB")
     print(f"whole states from block {done.first_whole} on, accounts and storage from block {done.first_readable} on")
 
@@ -218,7 +220,7 @@ def export_blocks(
             )
         finally:
             store.close()
-    print(f"{file}: blocks {first} to {end}, {written} in all")
+    print(f"{file}: {counted(written, 'block')}, {first} to {end}")
 
 
 @app.command("import")
@@ -252,7 +254,7 @@ def import_blocks(
             head = chain.head()
         finally:
             chain.close()
-    print(f"{executed} blocks executed; the head is block {head.number} 0x{head.hash.hex()}")
+    print(f"{counted(executed, 'block')} executed; the head is block {head.number} 0x{head.hash.hex()}")
 
 
 def _genesis(file: Path | None, folder: Path | None, data_dir: Path | None) -> Genesis:

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from openledger.genesis.counted import counted
 from openledger.node.cli.options import ApiUrl, ClientPortOffset
 from openledger.node.cli.session import endpoints
 from openledger.node.errors import UserError
@@ -86,7 +87,7 @@ def start(
         async with Api(where.api) as node:
             versions = [await _version(node, text) for text in datanets]
             job = await client.start_finetune(node, name, versions, parameters)
-            console.print(f"job {job['id']}: {job['documents']} documents")
+            console.print(f"job {job['id']}: {counted(job['documents'], 'document')}")
             if watch:
                 await _watch(console, node, job["id"], name)
 

@@ -12,6 +12,7 @@ import trio
 import typer
 from rich.console import Console
 
+from openledger.genesis.counted import counted
 from openledger.node.cli.options import Account, KeyFile, NetworkFile, default_data_dir
 from openledger.node.cli.session import wallet
 from openledger.node.errors import StartupError, UserError
@@ -195,7 +196,7 @@ async def _rehearse(rpc: RpcClient, key: bytes, terms: Terms, console: Console, 
             _say(console, step, "would be ")
     cost = Decimal(gas * price) / WEI_PER_COIN
     console.print(
-        f"{len(taken)} transactions from {deployer}: {gas:,} gas, {cost:.6f} coins of the L1 at its present fee"
+        f"{counted(len(taken), 'transaction')} from {deployer}: {gas:,} gas, {cost:.6f} coins of the L1 at its present fee"
     )
     balance = int(await rpc.call("eth_getBalance", deployer, "latest"), 16)
     if balance < gas * price:
@@ -218,5 +219,5 @@ async def _require_good(checks: AsyncIterable[Check], console: Console, *, show_
             verdict = "[green]good[/green]" if check.good else "[red]wrong[/red]"
             console.print(f"{verdict} {check.name}{f': {check.detail}' if not check.good else ''}")
     if bad:
-        raise UserError(f"{bad} of {count} checks failed: what stands on L1 is not what was described")
+        raise UserError(f"{bad} of {counted(count, 'check')} failed: what stands on L1 is not what was described")
     console.print(f"{count} checks of code, links, roles, locked OPEN and initialisers are good")

@@ -15,6 +15,7 @@ import trio
 import typer
 from rich.console import Console
 
+from openledger.genesis.counted import counted
 from openledger.node.cli.options import ApiUrl, ClientPortOffset, RpcUrl
 from openledger.node.cli.said import meant_for_people
 from openledger.node.cli.session import endpoints
@@ -131,7 +132,7 @@ def blocks(
 
     def progress(derived: int) -> None:
         if not as_json and derived % 100 == 0:
-            console.print(f"derived {derived} blocks", highlight=False)
+            console.print(f"derived {counted(derived, 'block')}", highlight=False)
 
     async def run() -> None:
         await verify_blocks(

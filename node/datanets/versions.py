@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from openledger.evm_ext.chain import Chain
 from openledger.evm_ext.proofs.datanet import contribution_leaf, version_root
+from openledger.genesis.counted import counted
 from openledger.node.predeploy_contracts import datanet_registry
 from openledger.node.registry import ContributionRecord, Registry, Version
 
@@ -37,8 +38,8 @@ def version_contents(chain: Chain, registry: Registry, datanet: int, number: int
             approved[event.arguments["index"]] = registry.contribution(event.arguments["contribution"])
     if sorted(approved) != list(range(version.count)):
         raise VersionUnreadable(
-            f"version {number} of Datanet {datanet} has {version.count} contributions, "
-            f"{len(approved)} approvals are in the blocks stored here"
+            f"version {number} of Datanet {datanet} has {counted(version.count, 'contribution')}, "
+            f"{counted(len(approved), 'approval is', 'approvals are')} in the blocks stored here"
         )
     in_order = tuple(approved[index] for index in range(version.count))
     root = version_root(datanet, number, [contribution_leaf(c.id, c.contributor, c.document_hash) for c in in_order])

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from openledger.evm_ext.proofs.receipt import Receipt, ledger_domain
+from openledger.genesis.counted import counted
 from openledger.node.cli.ask import print_evidence
 from openledger.node.cli.channel import show_open
 from openledger.node.errors import UserError
@@ -109,7 +110,7 @@ async def ask_both(scene: Scene) -> None:
         def heard(text: str) -> None:
             texts[topic].append(text)
             order.append(topic)
-            bars.update(rows[topic], completed=len(texts[topic]), note=f"{len(texts[topic])} pieces")
+            bars.update(rows[topic], completed=len(texts[topic]), note=counted(len(texts[topic]), "piece"))
 
         return heard
 
@@ -129,7 +130,7 @@ async def ask_both(scene: Scene) -> None:
         _remember(scene, topic, question, ends[topic])
     together, turns = _overlap(order)
     scene.narrator.done(
-        f"both streamed together: {together} of {len(order)} pieces while the other was running, {turns} turns"
+        f"both streamed together: {together} of {len(order)} pieces while the other was running, {counted(turns, 'turn')}"
     )
 
 

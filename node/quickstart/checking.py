@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 
+from openledger.genesis.counted import counted
 from openledger.node.cli.verify import exit_status, print_finding
 from openledger.node.contract_reads import read
 from openledger.node.errors import UserError
@@ -34,7 +35,8 @@ async def wait_for_settlement(scene: Scene) -> None:
             await trio.sleep(POLL_S)
     if len(settled) < len(hashes):
         raise UserError(
-            f"{len(hashes) - len(settled)} receipts are not settled after {SETTLE_S:.0f} s: `openledger health` tells why"
+            f"{counted(len(hashes) - len(settled), 'receipt is', 'receipts are')} not settled after {SETTLE_S:.0f} s: "
+            "`openledger health` tells why"
         )
     blocks = {}
     for root in dict.fromkeys(state["receipts_root"] for state in states.values()):

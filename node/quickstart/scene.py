@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import trio
 
+from openledger.genesis.counted import counted
 from openledger.genesis.dev_accounts import dev_account
 from openledger.genesis.presets import DEVNET
 from openledger.node.config import Endpoints
@@ -129,7 +130,7 @@ async def wait_until_ready(node: Api, narrator: Narrator, first_answer_s: float 
                 if answer.status_code == 200:
                     return services
                 (first, *more) = (f"{name}: {state}" for name, state in services.items() if state != "ready")
-                reason = f"{first}, and {len(more)} more services" if more else first
+                reason = f"{first}, and {counted(len(more), 'more service')}" if more else first
             except (httpx.HTTPError, ValueError, KeyError) as error:
                 reason = f"no answer from {node.url} ({type(error).__name__})"
             progress.update(progress.task_ids[0], note=reason[:160])

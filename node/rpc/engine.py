@@ -19,6 +19,7 @@ from openledger.evm_ext.payload import ExecutionPayload
 from openledger.evm_ext.pool import TransactionPool
 from openledger.evm_ext.requests import requests_hash
 from openledger.evm_ext.transactions import BLOB
+from openledger.genesis.counted import counted
 from openledger.genesis.hardforks import Hardfork
 from openledger.node.rpc.engine_builder import DataLimits, Draft, PayloadBuilder
 from openledger.node.rpc.engine_formats import (
@@ -178,7 +179,8 @@ class EngineApi:
             actual = [blob_hash for item in block.transactions for blob_hash in item.blob_versioned_hashes]
             if actual != blob_hashes:
                 reason = (
-                    f"the payload's transactions have {len(actual)} blob hashes, not the {len(blob_hashes)} expected"
+                    f"the payload's transactions have {counted(len(actual), 'blob hash', 'blob hashes')}, "
+                    f"not the {len(blob_hashes)} expected"
                 )
                 return PayloadStatus(Status.INVALID, None, reason).to_json()
         return self._tree.add(block).to_json()

@@ -13,6 +13,7 @@ from typing import Any
 
 from zksnake._algebra import polynomial_bn254 as _polynomial
 
+from openledger.genesis.counted import counted
 from openledger.rollup.da.curve import GROUP_ORDER
 
 # A generator of a coset that holds no root of unity of order 2^k: 5 generates the multiplicative group.
@@ -81,7 +82,7 @@ def reconstruct(chunks: Mapping[int, Sequence[int]], elements: int, parameters: 
         if not 0 <= index < size or len(chunk) != length:
             raise ValueError(f"chunk {index} with {len(chunk)} coefficients is none of {size} with {length}")
     if len(chunks) < needed:
-        raise ChunksMissing(f"{len(chunks)} chunks are left, {needed} are needed")
+        raise ChunksMissing(f"{counted(len(chunks), 'chunk is', 'chunks are')} left, {needed} needed")
     positions = {bit_reversed(index, size): chunk for index, chunk in chunks.items()}
     roots = _roots(size)
     # Zero where a chunk is missing; p·z is then known everywhere, and has room in the domain.

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 import trio
 
+from openledger.genesis.counted import counted
 from openledger.genesis.hashing import keccak256
 from openledger.rollup.da.certificate import (
     BlobHeader,
@@ -193,8 +194,8 @@ class DisperserClient:
             return await self._indices.indices(reference_block, quorums, ids)
         if absent:
             raise NonSignersUnknown(
-                f"{len(absent)} operators did not sign: give an L1 with EigenDA's OperatorStateRetriever, which alone "
-                "says where their stakes stand"
+                f"{counted(len(absent), 'operator')} did not sign: give an L1 with EigenDA's OperatorStateRetriever, "
+                "which alone says where their stakes stand"
             )
         log.warning("no L1 to ask for the registries' places: 0 for each, right only where operators never changed")
         return first_indices(quorums)

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from openledger.genesis.counted import counted
 from openledger.rollup.da import curve
 from openledger.rollup.da.certificate import Attestation
 from openledger.rollup.da.chunks import ChunkParameters
@@ -61,7 +62,7 @@ class OperatorNetwork:
         signers = [number for number, online in enumerate(self.online) if online]
         if 100 * len(signers) < CONFIRMATION_THRESHOLD_PERCENT * len(self.online):
             raise TooFewOperators(
-                f"{len(signers)} of {len(self.online)} operators are online, "
+                f"{len(signers)} of {counted(len(self.online), 'operator is', 'operators are')} online, "
                 f"{CONFIRMATION_THRESHOLD_PERCENT} % of the stake must confirm"
             )
         return signers

@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from openledger.evm_ext.block import Header
+from openledger.genesis.counted import counted
 from openledger.rollup.codec.blobs import BLOB_BYTES
 from openledger.rollup.l1.kzg import blob_versioned_hash
 from openledger.rollup.l1.source import L1Unavailable
@@ -106,7 +107,8 @@ class BeaconClient:
             found[await trio.to_thread.run_sync(_hash, blob)] = blob
         missing = [blob_hash for blob_hash in wanted if blob_hash not in found]
         if missing:
-            raise _BadAnswer(f"of slot {slot} {len(missing)} blobs are missing, the first is 0x{missing[0].hex()}")
+            lost = counted(len(missing), "blob is", "blobs are")
+            raise _BadAnswer(f"of slot {slot} {lost} missing, the first is 0x{missing[0].hex()}")
         return tuple(found[blob_hash] for blob_hash in wanted)
 
     async def _slot(self, url: str, header: Header) -> int:

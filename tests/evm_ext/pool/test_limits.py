@@ -93,7 +93,7 @@ def test_an_account_queues_so_many_and_the_lowest_nonces_stay(tools, open_pool):
     pool = open_pool(account_queue=3)
     for nonce in (9, 8, 7):
         pool.add(tools.signed(0, CHAIN_ID, nonce, TO).raw)
-    with pytest.raises(errors.AccountLimitExceeded, match=r"^account limit exceeded: 3 .* wait for nonce 0"):
+    with pytest.raises(errors.AccountLimitExceeded, match=r"^account limit exceeded: 3 .* before nonce 0"):
         pool.add(tools.signed(0, CHAIN_ID, 10, TO).raw)
     pool.add(tools.signed(0, CHAIN_ID, 2, TO).raw)
     assert nonces(pool.content()[1], tools.ADDRESSES[0]) == [2, 7, 8]

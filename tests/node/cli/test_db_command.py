@@ -162,7 +162,8 @@ def test_blocks_go_out_and_in_again(data_dir: Path, genesis: Genesis, tmp_path: 
     second.close()
     assert "0 blocks executed" in run("import", file, "--data-dir", other, "--final").output
     part = tmp_path / "part.rlp"
-    assert run("export", part, "--from", 3, "--to", 5, "--data-dir", data_dir).exit_code == 0
+    assert "3 blocks, 3 to 5" in run("export", part, "--from", 3, "--to", 5, "--data-dir", data_dir).output
+    assert "1 block, 3 to 3" in run("export", tmp_path / "one", "--from", 3, "--to", 3, "--data-dir", data_dir).output
     assert f"0 blocks executed; the head is block {BLOCKS}" in run("import", part, "--data-dir", other).output
     assert run("check", "--deep", "--data-dir", other).exit_code == 0
 
@@ -200,6 +201,8 @@ def test_bad_files_and_ranges_are_refused(data_dir: Path, tmp_path: Path) -> Non
     assert str(missing.exception) == f"{tmp_path / 'missing.rlp'}: No such file or directory"
     over_a_folder = run("export", other, "--data-dir", data_dir)
     assert str(over_a_folder.exception) == f"{other}: Is a directory"
+    into_nowhere = run("export", tmp_path / "nofolder" / "x.rlp", "--data-dir", data_dir)
+    assert str(into_nowhere.exception) == f"{tmp_path / 'nofolder'}: there is no such folder"
     for arguments in (("--from", 7, "--to", 3), ("--to", BLOCKS + 1)):
         done = run("export", tmp_path / "never.rlp", *arguments, "--data-dir", data_dir)
         assert "there are no blocks" in str(done.exception)
