@@ -88,6 +88,30 @@ class BatcherConfig(BaseModel):
     dry_run: bool = Field(False, description="build and measure channels, post nothing")
 
 
+class EigenDAConfig(BaseModel):
+    """EigenDA itself, for da_route = disperser. Its contracts stand on the rollup's L1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    disperser: str = Field("", description="HOST:PORT of a disperser's gRPC API; needed where payloads are stored")
+    disperser_id: int = Field(0, ge=0, lt=2**32, description="the disperser's number in EigenDA's registry")
+    payment: Literal["reservation", "on-demand"] = Field(
+        "reservation", description="what da_payment_key's account pays from: its reservation, or its deposit"
+    )
+    certificate_version: Literal[3, 4] = 4
+    timeout_s: float = Field(600.0, gt=0, description="after so long a blob that is not attested is given up")
+    relays: dict[int, str] = Field({}, description="HOST:PORT of relays by their keys")
+    relay_registry: str = Field("", description="address of EigenDARelayRegistry on L1, asked for all other relays")
+    operator_state_retriever: str = Field(
+        "", description="address on L1: where operators are found when no relay has a blob, or some did not sign"
+    )
+    registry_coordinator: str = Field("", description="address on L1 that the retriever is asked about")
+    plaintext: bool = Field(False, description="no TLS, for a disperser and relays of one's own")
+    srs_folder: Path | None = Field(
+        None, description="EigenDA's SRS files; needed on every chain but a development one, with a proxy too"
+    )
+
+
 class ChainConfig(BaseModel):
     """What the node keeps of its chain beside the blocks."""
 
@@ -178,11 +202,15 @@ class Config(BaseSettings):
     l1_beacon_urls: tuple[str, ...] = Field(
         (), description="beacon nodes of the L1, asked in turn for batcher data in EIP-4844 blobs"
     )
+    da_route: Literal["proxy", "disperser"] = Field(
+        "proxy",
+        description="how EigenDA is reached: by a proxy's REST API, or without one, by its disperser and relays over gRPC",
+    )
     da_url: str = Field("", description="EigenDA proxy; empty means the embedded server")
     da_trust: Literal["payload", "certificate", "l1"] = Field(
         "payload",
-        description="what of the DA proxy is checked: payloads against their certificates; the certificates too; "
-        "and their signers' stakes by the contract on L1",
+        description="what of the DA proxy is checked: payloads against their certificates; the certificates too (always, "
+        "with da_route = disperser); and their signers' stakes by the contract on L1",
     )
     da_cert_verifier: str = Field("", description="address of EigenDACertVerifier on L1, for da_trust = l1")
     sequencer_rpc_url: str = Field("", description="where a node that is not the sequencer sends transactions on")
@@ -202,6 +230,10 @@ class Config(BaseSettings):
     )
     batcher_key: str = Field("", repr=False)
     batcher: BatcherConfig = BatcherConfig()
+    da_payment_key: str = Field(
+        "", repr=False, description="hex private key of the account that pays the disperser, for da_route = disperser"
+    )
+    eigenda: EigenDAConfig = EigenDAConfig()
     proposer_key: str = Field("", repr=False, description="hex private key that puts output roots on L1")
     challenger_key: str = Field("", repr=False, description="hex private key that deletes wrong output roots from L1")
     provider_key: str = Field("", repr=False, description="hex private key that signs receipts and settles")

@@ -26,6 +26,7 @@ from openledger.node.address_index import fill_index
 from openledger.node.chain_folder import open_chain
 from openledger.node.config import Config, Endpoints, PoolConfig
 from openledger.node.content import ContentStore
+from openledger.node.da_layer import open_da_layer
 from openledger.node.errors import StartupError
 from openledger.node.http import AccessPolicy, HttpLimits
 from openledger.node.listening import http_service
@@ -45,12 +46,10 @@ from openledger.p2p.service import P2PConfig, P2PService
 from openledger.rollup.batcher import Batcher, BatcherSettings
 from openledger.rollup.blocks import BlockId
 from openledger.rollup.config import RollupConfig
-from openledger.rollup.da.client import DAClient, open_da_client
-from openledger.rollup.da.worker import open_blob_worker
+from openledger.rollup.da.direct import DALayer
 from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
 from openledger.rollup.l1.beacon import BeaconClient
-from openledger.rollup.l1.certificate_verifier import L1CertificateVerifier
 from openledger.rollup.l1.endpoints import L1Endpoints, open_l1
 from openledger.rollup.output_checker import OutputChecker
 from openledger.rollup.proposer import Proposer
@@ -95,19 +94,6 @@ def _l1(config: Config, url: str) -> AbstractAsyncContextManager[L1Endpoints]:
     return open_l1(urls, quorum=config.l1_quorum, requests_per_s=config.l1_requests_per_s)
 
 
-def _certificate_verifier(config: Config, l1: L1Endpoints) -> L1CertificateVerifier | None:
-    """Raises StartupError for an address that is none."""
-    if config.da_trust != "l1":
-        return None
-    try:
-        address = bytes.fromhex(config.da_cert_verifier.removeprefix("0x"))
-    except ValueError:
-        address = b""
-    if len(address) != 20:
-        raise StartupError("da_trust is l1: set da_cert_verifier to the address of EigenDACertVerifier on L1")
-    return L1CertificateVerifier(l1, address)
-
-
 def _optional_key(setting: str, name: str, preset: Preset, development: DevAccount) -> bytes | None:
     """A key from the configuration, the development account's on a development chain, else None."""
     if not setting and not preset.development:
@@ -142,7 +128,7 @@ class RollupNode:
     driver: Driver
     p2p: P2PService
     l1: L1Endpoints
-    da: DAClient
+    da: DALayer
     content: ContentStore
     dispatcher: Dispatcher
     services: list[Service]
@@ -181,16 +167,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
         stack.callback(pool.close)
         content = ContentStore(config.folder / "content")
         l1 = await stack.enter_async_context(_l1(config, endpoints.l1_rpc))
-        # With the worker a payload is held against its certificate's commitment before it is believed.
-        worker = await stack.enter_async_context(open_blob_worker(development=preset.development))
-        da = await stack.enter_async_context(
-            open_da_client(
-                endpoints.da,
-                worker=worker,
-                verify_certificates=config.da_trust != "payload",
-                verifier=_certificate_verifier(config, l1),
-            )
-        )
+        da = await stack.enter_async_context(open_da_layer(config, preset, l1, endpoints.da))
 
         engine = Engine(chain, rollup_config)
         beacon = None

@@ -16,7 +16,8 @@ from openledger.evm_ext.proofs.content import InvalidContent, decode_folder
 from openledger.evm_ext.proofs.domain import FOLDER
 from openledger.genesis.hashing import keccak256
 from openledger.node.content import ContentMissing, ContentStore, Fetch
-from openledger.rollup.da.client import DAClient, DAError
+from openledger.rollup.da.client import DAError
+from openledger.rollup.da.direct import DALayer
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,7 @@ def decode_bundle(data: bytes) -> dict[bytes, bytes]:
     return {keccak256(item): item for item in objects}
 
 
-def fetch_from_da(da: DAClient, commitments: Sequence[bytes]) -> Fetch:
+def fetch_from_da(da: DALayer, commitments: Sequence[bytes]) -> Fetch:
     """A fetch that looks into these bundles, each retrieved when first needed, one in memory at a time.
 
     Commitments are anybody's word: one that cannot be retrieved, or holds something else, is passed over.

@@ -20,7 +20,7 @@ from openledger.node.datanets.announcements import Announcements
 from openledger.node.datanets.bundles import fetch_from_da
 from openledger.node.datanets.documents import MAX_METADATA_BYTES
 from openledger.node.datanets.registered import Registered
-from openledger.rollup.da.client import DAClient
+from openledger.rollup.da.direct import DALayer
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class ContentFollower:
         content: ContentStore,
         registered: Registered,
         announcements: Announcements,
-        da: DAClient | None,
+        da: DALayer | None,
         fetch: Fetch = _nobody,
         retry_s: float = RETRY_S,
     ) -> None:

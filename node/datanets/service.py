@@ -23,7 +23,8 @@ from openledger.node.predeploy_contracts import datanet_registry
 from openledger.node.registry import ContributionRecord
 from openledger.node.rpc_client import RpcClient, RpcError, RpcUnavailable
 from openledger.node.wallet import TransactionReverted, Wallet
-from openledger.rollup.da.client import DAClient, DAError
+from openledger.rollup.da.client import DAError
+from openledger.rollup.da.direct import DALayer
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class PublishingService:
         folder: Path,
         content: ContentStore,
         registered: Registered,
-        da: DAClient,
+        da: DALayer,
         rpc_url: str,
         wallet: Wallet,
         max_document_bytes: int,
