@@ -29,6 +29,7 @@ from openledger.node.records import RECEIPTS_PER_BATCH, decode_receipt_list, enc
 from openledger.node.registry import Registry
 from openledger.node.rpc_client import RpcClient, RpcError, RpcUnavailable
 from openledger.node.wallet import TransactionReverted, Wallet
+from openledger.rollup.da.client import DAError
 
 log = structlog.get_logger(__name__)
 
@@ -117,6 +118,7 @@ class Settler:
         self._sending = sending or trio.Lock()
         self._wake = trio.Event()
         self._problem: str | None = None
+        self._withheld: str | None = None
 
     def probe(self) -> str | None:
         """What keeps receipts from being settled, or None."""
@@ -134,7 +136,7 @@ class Settler:
                 async with RpcClient(self._rpc_url) as rpc:
                     while await self.settle_once(rpc):
                         pass
-                self._problem = None
+                self._problem = self._withheld
             except (RpcUnavailable, RpcError, TransactionReverted, InvalidSignature) as error:
                 self._problem = f"receipts wait to be settled: {error}"
                 log.warning("settlement failed, trying again", error=str(error))
@@ -144,8 +146,7 @@ class Settler:
 
     async def settle_once(self, rpc: RpcClient) -> bool:
         """Finish what was begun, else send one settlement. Returns whether there may be more to do."""
-        for root in self._book.unpublished_settlements():
-            await self._publish_bodies(rpc, root)
+        await self._publish_due(rpc)
         async with self._sending:
             sent = self._book.unfinished_settlement() or await self._begin(rpc)
             if sent is None:
@@ -193,6 +194,17 @@ class Settler:
         known = self._book.channel(channel)
         assert known is not None, "a booked receipt has a channel"
         return known.max_claimable, known.signature
+
+    async def _publish_due(self, rpc: RpcClient) -> None:
+        """Publish the bodies behind settlements. While the DA layer is away people are paid without it: peers still
+        have the bodies, and nothing is forgotten."""
+        self._withheld = None
+        try:
+            for root in self._book.unpublished_settlements():
+                await self._publish_bodies(rpc, root)
+        except DAError as error:
+            self._withheld = f"the bodies of settled receipts wait for the DA layer: {error}"
+            log.warning("bodies of receipts wait", error=str(error))
 
     async def _publish_bodies(self, rpc: RpcClient, root: bytes) -> None:
         """Put the bodies of a settlement's receipts on the DA layer and say where."""
