@@ -207,6 +207,12 @@ class Config(BaseSettings):
         description="how EigenDA is reached: by a proxy's REST API, or without one, by its disperser and relays over gRPC",
     )
     da_url: str = Field("", description="EigenDA proxy; empty means the embedded server")
+    l1_timeout_s: float = Field(
+        30.0, gt=0, description="how long an answer of an L1 endpoint may take, to its last byte"
+    )
+    da_timeout_s: float = Field(
+        120.0, gt=0, description="how long an answer of the DA proxy may take, to its last byte (a put: the dispersal)"
+    )
     da_trust: Literal["payload", "certificate", "l1"] = Field(
         "payload",
         description="what of the DA proxy is checked: payloads against their certificates; the certificates too (always, "

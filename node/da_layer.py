@@ -45,6 +45,7 @@ async def open_da_layer(config: Config, preset: Preset, l1: L1Endpoints, proxy_u
                 worker=worker,
                 verify_certificates=config.da_trust != "payload",
                 verifier=verifier,
+                deadline_s=config.da_timeout_s,
             )
         )
 

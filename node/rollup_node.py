@@ -91,7 +91,9 @@ def _l1(config: Config, url: str) -> AbstractAsyncContextManager[L1Endpoints]:
     urls = (url, *config.l1_further_rpc_urls)
     if config.l1_quorum > len(urls):
         raise StartupError(f"l1_quorum is {config.l1_quorum}, but only {len(urls)} L1 endpoints are configured")
-    return open_l1(urls, quorum=config.l1_quorum, requests_per_s=config.l1_requests_per_s)
+    return open_l1(
+        urls, quorum=config.l1_quorum, requests_per_s=config.l1_requests_per_s, deadline_s=config.l1_timeout_s
+    )
 
 
 def _optional_key(setting: str, name: str, preset: Preset, development: DevAccount) -> bytes | None:

@@ -90,9 +90,10 @@ class _Answer:
 class DAClient:
     """An EigenDA client in op-generic mode. Use as an async context manager, or call `aclose`.
 
-    `timeout_s` bounds each attempt's wait for the next bytes, `attempts` how often a failed connection or a
-    passing server error is tried, with `backoff_s` (doubled each time) between. `worker` makes reads trustless; with it
-    `verify_certificates` and `verifier` do so for certificates.
+    `timeout_s` bounds a connection's silence (but that of a put, which takes as long as the dispersal), `deadline_s`
+    each attempt as a whole: bytes that keep dripping do not hold anybody up. `attempts` is how often a failed connection
+    or a passing server error is tried, with `backoff_s` (doubled each time) between. `worker` makes reads trustless;
+    with it `verify_certificates` and `verifier` do so for certificates.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class DAClient:
         base_url: str,
         *,
         timeout_s: float = 30.0,
+        deadline_s: float = 120.0,
         attempts: int = 3,
         backoff_s: float = 0.25,
         worker: BlobWorker | None = None,
@@ -111,9 +113,17 @@ class DAClient:
         if (verify_certificates or verifier is not None) and worker is None:
             raise ValueError("certificates are verified by a BlobWorker: give one")
         self._http = httpx.AsyncClient(
-            base_url=base_url, timeout=timeout_s, transport=transport, follow_redirects=False, trust_env=False
+            base_url=base_url,
+            timeout=timeout_s,
+            transport=transport,
+            follow_redirects=False,
+            trust_env=False,
+            # A few compressed bytes can stand for gigabytes, and blobs are random to a compressor.
+            headers={"accept-encoding": "identity"},
         )
         self._base_url = base_url
+        self._put_timeout = httpx.Timeout(timeout_s, read=None)
+        self._deadline_s = deadline_s
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._worker = worker
@@ -209,18 +219,28 @@ class DAClient:
     ) -> _Answer:
         for attempt in range(1, self._attempts + 1):
             try:
-                async with self._http.stream(
-                    method, path, params=query or None, content=body, headers=_OCTETS if body is not None else None
-                ) as response:
-                    received = await self._read(response, limit)
+                with trio.fail_after(self._deadline_s):
+                    async with self._http.stream(
+                        method,
+                        path,
+                        params=query or None,
+                        content=body,
+                        headers=_OCTETS if body is not None else None,
+                        timeout=httpx.USE_CLIENT_DEFAULT if body is None else self._put_timeout,
+                    ) as response:
+                        received = await self._read(response, limit)
                 answer = _Answer(response.status_code, received)
                 if not _worth_retrying(answer) or attempt == self._attempts:
                     return answer
                 problem = f"{answer.status} {_reason(answer)}"
-            except (httpx.TransportError, httpx.DecodingError) as error:
+            except httpx.TransportError as error:
                 problem = f"{type(error).__name__}: {error}"
                 if attempt == self._attempts:
                     raise DAUnavailable(f"cannot reach the DA server {self._base_url}: {problem}") from error
+            except trio.TooSlowError as error:
+                raise DAUnavailable(
+                    f"the DA server {self._base_url} is too slow: no whole answer to {method} in {self._deadline_s:g} s"
+                ) from error
             log.warning("DA request failed, trying again", method=method, attempt=attempt, problem=problem)
             await trio.sleep(self._backoff_s * 2 ** (attempt - 1))
         raise AssertionError("attempts must be at least 1")
@@ -228,6 +248,9 @@ class DAClient:
     async def _read(self, response: httpx.Response, limit: int) -> bytes:
         if response.status_code != 200:
             limit = _MAX_ERROR_BYTES
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            raise DAError(f"{self._base_url} compressed its answer ({encoding}) though it was asked not to")
         received = bytearray()
         async for piece in response.aiter_bytes():
             received += piece
@@ -282,9 +305,12 @@ async def open_da_client(
     worker: BlobWorker | None = None,
     verify_certificates: bool = False,
     verifier: CertificateVerifier | None = None,
+    deadline_s: float = 120.0,
 ) -> AsyncIterator[DAClient]:
     """A DAClient that is closed when the block ends."""
-    async with DAClient(base_url, worker=worker, verify_certificates=verify_certificates, verifier=verifier) as client:
+    async with DAClient(
+        base_url, deadline_s=deadline_s, worker=worker, verify_certificates=verify_certificates, verifier=verifier
+    ) as client:
         yield client
 
 

@@ -17,7 +17,7 @@ from openledger.evm_ext.block import Header
 from openledger.genesis.counted import counted
 from openledger.rollup.codec.blobs import BLOB_BYTES
 from openledger.rollup.l1.kzg import blob_versioned_hash
-from openledger.rollup.l1.source import L1Unavailable
+from openledger.rollup.l1.source import ENCODINGS, L1Unavailable
 
 _MAX_ANSWER_BYTES = 64 << 20
 
@@ -60,12 +60,16 @@ class BeaconClient:
         urls: Sequence[str],
         *,
         timeout_s: float = 20.0,
+        deadline_s: float = 120.0,
         attempts: int = 3,
         backoff_s: float = 0.5,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._urls = [url.rstrip("/") for url in urls]
-        self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport, trust_env=False)
+        self._http = httpx.AsyncClient(
+            timeout=timeout_s, transport=transport, trust_env=False, headers={"accept-encoding": ", ".join(ENCODINGS)}
+        )
+        self._deadline_s = deadline_s
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._times: dict[str, tuple[int, int] | None] = {}
@@ -86,8 +90,9 @@ class BeaconClient:
                 await trio.sleep(self._backoff_s * 2 ** (attempt - 1))
             for url in self._urls:
                 try:
-                    return await self._blobs(url, header, versioned_hashes)
-                except (httpx.HTTPError, _BadAnswer) as error:
+                    with trio.fail_after(self._deadline_s):
+                        return await self._blobs(url, header, versioned_hashes)
+                except (httpx.HTTPError, _BadAnswer, trio.TooSlowError) as error:
                     problem = f"{_name(url)}: {type(error).__name__}: {error}"
                     log.warning("blobs not had yet", l1_block=header.number, problem=problem)
         raise BlobsUnavailable(f"cannot get the blobs of L1 block {header.number}: {problem}")
@@ -128,6 +133,9 @@ class BeaconClient:
         async with self._http.stream(
             "GET", url + path, params=query, headers={"accept": "application/json"}
         ) as response:
+            encoding = response.headers.get("content-encoding", "identity")
+            if encoding not in ENCODINGS:
+                raise _BadAnswer(f"an answer packed as {encoding}, unasked")
             async for piece in response.aiter_bytes():
                 received += piece
                 if len(received) > _MAX_ANSWER_BYTES:

@@ -1,6 +1,7 @@
 """L1 over JSON-RPC: everything it answers is checked against the block hash it belongs to."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from openledger.rollup.l1.rpc_values import (
     transaction_from_json,
 )
 from openledger.rollup.l1.source import (
+    ENCODINGS,
     Inclusion,
     L1BlockMissing,
     L1CallFailed,
@@ -75,8 +77,8 @@ class _Recent(Generic[Value]):
 class L1Client:
     """An `L1Source` and `L1Submitter` over an HTTP endpoint. Use as an async context manager.
 
-    A request is tried `attempts` times, `backoff_s` apart (doubled each time), before `L1Unavailable`; each try may
-    take `timeout_s`. `requests_per_s` keeps to an endpoint's rate limit; 0 knows none.
+    A request is tried `attempts` times, `backoff_s` apart (doubled each time), before `L1Unavailable`; a try may be
+    silent for `timeout_s` and take `deadline_s` as a whole, so that dripping bytes hold nobody up. `requests_per_s` keeps to an endpoint's rate limit; 0 knows none.
     """
 
     def __init__(
@@ -84,13 +86,17 @@ class L1Client:
         url: str,
         *,
         timeout_s: float = 10.0,
+        deadline_s: float = 30.0,
         attempts: int = 4,
         backoff_s: float = 0.25,
         requests_per_s: float = 0.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport, trust_env=False)
+        self._http = httpx.AsyncClient(
+            timeout=timeout_s, transport=transport, trust_env=False, headers={"accept-encoding": ", ".join(ENCODINGS)}
+        )
         self.url = url
+        self._deadline_s = deadline_s
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._pace_s = 1.0 / requests_per_s if requests_per_s else 0.0
@@ -165,7 +171,10 @@ class L1Client:
         block = await self._call("eth_getBlockByHash", _hex(header.hash), True)
         if block is None:
             raise L1BlockMissing(f"{self.name} no longer has L1 block {header.number} {_hex(header.hash)}")
-        found = tuple(transaction_from_json(item) for item in block.get("transactions", ()))
+        items = block.get("transactions") if isinstance(block, Mapping) else None
+        if not isinstance(items, list):
+            raise L1DataInvalid(f"{self.name} answered no list of the transactions of L1 block {header.number}")
+        found = tuple(map(transaction_from_json, items))
         if ordered_root(found) != header.transactions_root:
             raise L1DataInvalid(f"the transactions of L1 block {header.number} do not belong to its transactions root")
         return self._transactions.put(header.hash, found)
@@ -225,7 +234,8 @@ class L1Client:
         try:
             await self._call("eth_sendRawTransaction", _hex(raw))
         except L1RpcError as error:
-            if "already known" not in error.message.lower():
+            # geth's words, and anvil's: the answer to an earlier try was lost.
+            if not any(words in error.message.lower() for words in ("already known", "already imported")):
                 raise L1TransactionRejected(error.message) from error
         return transaction_hash
 
@@ -234,6 +244,8 @@ class L1Client:
         receipt = await self._call("eth_getTransactionReceipt", _hex(transaction_hash))
         if not receipt:
             return None
+        if not isinstance(receipt, Mapping):
+            raise L1DataInvalid(f"{self.name} answered {type(receipt).__name__} where a receipt belongs")
         return Inclusion(
             data(receipt.get("blockHash"), "blockHash", 32),
             quantity(receipt.get("blockNumber"), "blockNumber"),
@@ -266,8 +278,15 @@ class L1Client:
             if attempt:
                 log.warning("L1 request failed, trying again", endpoint=self.name, method=method, problem=problem)
                 await trio.sleep(self._backoff_s * 2 ** (attempt - 1))
+            if self._pace_s:
+                await self._wait_for_turn()
             try:
-                return await self._exchange(method, body)
+                with trio.fail_after(self._deadline_s):
+                    return await self._exchange(method, body)
+            except trio.TooSlowError as error:
+                raise L1Unavailable(
+                    f"L1 at {self.name} is too slow: no whole answer to {method} in {self._deadline_s:g} s"
+                ) from error
             except (httpx.HTTPError, _BadAnswer) as error:
                 problem = f"{type(error).__name__}: {error}"
         raise L1Unavailable(f"cannot reach L1 at {self.name}: {problem}")
@@ -281,12 +300,13 @@ class L1Client:
             await trio.sleep_until(turn)
 
     async def _exchange(self, method: str, body: bytes) -> Any:
-        if self._pace_s:
-            await self._wait_for_turn()
         received = bytearray()
         async with self._http.stream(
             "POST", self.url, content=body, headers={"content-type": "application/json"}
         ) as response:
+            encoding = response.headers.get("content-encoding", "identity")
+            if encoding not in ENCODINGS:
+                raise L1DataInvalid(f"{self.name} packed its answer to {method} as {encoding}, unasked")
             async for piece in response.aiter_bytes():
                 received += piece
                 if len(received) > MAX_ANSWER_BYTES:

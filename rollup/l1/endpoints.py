@@ -184,8 +184,14 @@ class L1Endpoints:
 
 
 @asynccontextmanager
-async def open_l1(urls: Sequence[str], *, quorum: int = 1, requests_per_s: float = 0.0) -> AsyncIterator[L1Endpoints]:
-    """Clients of the endpoints, closed with the block. `requests_per_s` bounds what each is asked; 0 does not."""
+async def open_l1(
+    urls: Sequence[str], *, quorum: int = 1, requests_per_s: float = 0.0, deadline_s: float = 30.0
+) -> AsyncIterator[L1Endpoints]:
+    """Clients of the endpoints, closed with the block. `requests_per_s` bounds what each is asked; 0 does not.
+    `deadline_s` bounds an answer as a whole."""
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(L1Client(url, requests_per_s=requests_per_s)) for url in urls]
+        clients = [
+            await stack.enter_async_context(L1Client(url, requests_per_s=requests_per_s, deadline_s=deadline_s))
+            for url in urls
+        ]
         yield L1Endpoints(clients, quorum)

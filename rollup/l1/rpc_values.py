@@ -3,6 +3,7 @@
 Every function raises `L1DataInvalid` for a field that is missing or malformed.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,16 +23,14 @@ from openledger.rollup.l1.source import L1DataInvalid
 
 Json = Mapping[str, Any]
 
-MAX_QUANTITY_DIGITS = 64
+QUANTITY = re.compile("0x[0-9a-fA-F]{1,64}")
 
 
 def quantity(value: object, name: str) -> int:
     """A hex quantity as an integer."""
-    if isinstance(value, str) and value.startswith("0x") and 3 <= len(value) <= MAX_QUANTITY_DIGITS + 2:
-        try:
-            return int(value[2:], 16)
-        except ValueError:
-            pass
+    # int() alone would take "0x-1" and "0x_1" too.
+    if isinstance(value, str) and QUANTITY.fullmatch(value):
+        return int(value, 16)
     raise L1DataInvalid(f"L1 answered {value!r} where {name}, a hex quantity, belongs")
 
 

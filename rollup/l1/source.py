@@ -8,6 +8,9 @@ from openledger.evm_ext.receipts import Receipt
 
 Label = Literal["latest", "safe", "finalized"]
 
+ENCODINGS = ("gzip", "identity")
+"""How an answer of L1 may be packed: in other ways a few bytes can stand for gigabytes."""
+
 
 class L1Error(Exception):
     """L1 could not answer."""

@@ -76,14 +76,15 @@ class L1Sender:
         sent: list[bytes] = []
         while True:
             signed = self._sign(to, data, calldata_gas(data) if gas is None else gas, value, nonce, fees, hashes)
+            # Known before it leaves: when an answer is lost, L1 may have it all the same.
+            sent.append(signed.hash)
             try:
                 if blobs is None:
                     await self._l1.send_transaction(signed.raw)
                 else:
                     await self._send_with(blobs, signed)
-                sent.append(signed.hash)
             except L1TransactionRejected as error:
-                if not await self._tolerable(error, sent, nonce):
+                if not _tolerable(error):
                     raise
             deadline = self._clock.now() + self._resubmit_after_s
             while self._clock.now() < deadline:
@@ -122,15 +123,6 @@ class L1Sender:
             raise L1TransactionLost(f"nonce {nonce} of 0x{self.address.hex()} was used by another transaction")
         return None
 
-    async def _tolerable(self, error: L1TransactionRejected, sent: list[bytes], nonce: int) -> bool:
-        """Whether a refusal only means that an earlier transaction with this nonce is pending or included."""
-        message = str(error).lower()
-        if "nonce too low" in message:
-            if not sent:
-                raise L1TransactionLost(f"nonce {nonce} of 0x{self.address.hex()} is used already") from error
-            return True
-        return "underpriced" in message
-
     async def _raised(self, fees: L1Fees, percent: int) -> L1Fees:
         market = await self._l1.fees()
         return L1Fees(
@@ -164,3 +156,9 @@ class L1Sender:
             max_fee_per_blob_gas=min(2 * fees.blob_base_fee_per_gas, self._max_fee_wei) if hashes else 0,
             blob_versioned_hashes=hashes,
         )
+
+
+def _tolerable(error: L1TransactionRejected) -> bool:
+    """Whether a refusal only means that a transaction with this nonce is pending or included, perhaps this very one."""
+    message = str(error).lower()
+    return "nonce too low" in message or "underpriced" in message
