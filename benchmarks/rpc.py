@@ -39,7 +39,7 @@ from openledger.evm_ext import Block, Chain, PayloadAttributes, TransactionPool,
 from openledger.evm_ext.signatures import address_of
 from openledger.genesis.genesis import Genesis, GenesisAccount
 from openledger.genesis.hashing import keccak256
-from openledger.genesis.presets import l1_genesis, preset
+from openledger.genesis.system_contracts import system_contracts
 from openledger.node.http import HttpLimits
 from openledger.node.latency import prefer_latency
 from openledger.node.rpc.backend import RpcBackend
@@ -87,7 +87,6 @@ def token_code() -> bytes:
 
 
 def genesis() -> Genesis:
-    l1 = l1_genesis(preset("devnet"), 1_700_000_000)
     return Genesis(
         rules="ethereum",
         chain_id=CHAIN_ID,
@@ -95,7 +94,7 @@ def genesis() -> Genesis:
         gas_limit=60_000_000,
         base_fee_per_gas=GWEI,
         alloc={
-            **{address: account for address, account in l1.alloc.items() if account.nonce == 1 and account.code},
+            **system_contracts(with_requests=True),
             **{address: GenesisAccount(balance=10**24) for address in ADDRESSES},
             TOKEN: GenesisAccount(
                 nonce=1, code=token_code(), storage={int.from_bytes(item, "big"): 10**30 for item in ADDRESSES}

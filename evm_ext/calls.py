@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from eth.exceptions import OutOfGas, VMError
-from eth.vm.forks.cancun.transaction_context import CancunTransactionContext
 
 from openledger.evm_ext import errors
 from openledger.evm_ext.block import Header
 from openledger.evm_ext.fees import GAS_PER_BLOB
+from openledger.evm_ext.kept import kept, quickly_made
 from openledger.evm_ext.overrides import (
     BlockOverrides,
     StateOverride,
@@ -43,8 +43,9 @@ from openledger.evm_ext.vm.entry import apply_message, contract_address, describ
 from openledger.evm_ext.vm.environment import BlockEnvironment
 from openledger.evm_ext.vm.executor import Executor
 from openledger.evm_ext.vm.intrinsic import GAS_TRANSACTION, floor_gas, intrinsic_gas
-from openledger.evm_ext.vm.machines import machine
+from openledger.evm_ext.vm.machines import MachineWrapper, machine
 from openledger.evm_ext.vm.rules import MAX_INIT_CODE_BYTES, BlockRules, Rules
+from openledger.evm_ext.vm.transaction_context import TransactionContext
 
 DEFAULT_GAS_CAP = 50_000_000
 DEFAULT_TIME_LIMIT_S = 5.0
@@ -98,14 +99,49 @@ class CallResult:
         return self.error is not None and self.error.startswith("execution reverted")
 
 
+@quickly_made
 @dataclass(frozen=True)
-class CallContext:
-    """The block a call runs after: its header, final state and ancestors."""
+class CallBlock:
+    """The block that calls run after: its header and ancestors, and what all calls need that is worked out of them."""
 
     rules: Rules
     header: Header
-    reader: StateReader
     ancestor_hash: Callable[[int], bytes]
+
+    @kept
+    def block_rules(self) -> BlockRules:
+        return self.rules.of(self.header)
+
+    @kept
+    def environment(self) -> BlockEnvironment:
+        return BlockEnvironment.of(self.header, self.block_rules, self.ancestor_hash)
+
+    @kept
+    def free_environment(self) -> BlockEnvironment:
+        """The environment with a base fee of 0."""
+        return replace(self.environment, base_fee_per_gas=0)
+
+
+@quickly_made
+@dataclass(frozen=True)
+class CallContext:
+    """A block, and its final state. `machine_wrapper` makes another machine of the block's own."""
+
+    block: CallBlock
+    reader: StateReader
+    machine_wrapper: MachineWrapper | None = None
+
+    @property
+    def rules(self) -> Rules:
+        return self.block.rules
+
+    @property
+    def header(self) -> Header:
+        return self.block.header
+
+    @property
+    def ancestor_hash(self) -> Callable[[int], bytes]:
+        return self.block.ancestor_hash
 
 
 def call(
@@ -209,13 +245,17 @@ def new_state(
     """A throw-away state after the context's block, in the environment of that block, both changed as asked.
 
     With `free_gas` the base fee is 0, so that a message may offer nothing. Raises `PrecompileMoveError`."""
-    header = context.header
-    environment = BlockEnvironment.of(header, context.rules.of(header), context.ancestor_hash)
-    environment = overridden_environment(environment, block_overrides, context.rules)
-    if free_gas:
-        blob_base_fee = None if block_overrides is None else block_overrides.blob_base_fee
-        environment = with_blob_base_fee(replace(environment, base_fee_per_gas=0), blob_base_fee)
-    state = WorldState(context.reader, environment, machine(environment.rules))
+    block = context.block
+    if block_overrides is None:
+        environment = block.free_environment if free_gas else block.environment
+    else:
+        environment = overridden_environment(block.environment, block_overrides, block.rules)
+        if free_gas:
+            environment = with_blob_base_fee(replace(environment, base_fee_per_gas=0), block_overrides.blob_base_fee)
+    computation = machine(environment.rules)
+    if context.machine_wrapper is not None:
+        computation = context.machine_wrapper(computation)
+    state = WorldState(context.reader, environment, computation)
     state.deadline = deadline
     apply_state_overrides(state, overrides)
     return state
@@ -279,7 +319,7 @@ def run_request(state: WorldState, request: CallRequest, gas: int) -> CallResult
 
 def check_gas(request: CallRequest, gas: int, rules: BlockRules) -> int:
     """The gas before the first opcode. Raises `IntrinsicGasTooLow`, `FloorGasTooLow`, `InitCodeTooLarge`."""
-    needed = intrinsic_gas(_measured(request), rules)
+    needed = intrinsic_gas(request, rules)
     if gas < needed:
         raise errors.IntrinsicGasTooLow(f"intrinsic gas too low: have {gas}, want {needed}")
     floor = floor_gas(request.data, rules)
@@ -307,11 +347,7 @@ def execute_request(state: WorldState, request: CallRequest, gas: int, needed: i
     try:
         computation = apply_message(
             state,
-            CancunTransactionContext(
-                gas_price=gas_price,
-                origin=request.sender,
-                blob_versioned_hashes=request.blob_versioned_hashes,
-            ),
+            TransactionContext(gas_price, request.sender, request.blob_versioned_hashes),
             sender=request.sender,
             to=request.to,
             created=contract_address(request.sender, nonce) if request.to is None else None,
@@ -372,24 +408,6 @@ def unsigned_transaction(request: CallRequest, *, chain_id: int, nonce: int, gas
     transaction = replace(transaction, raw=encode_transaction(transaction))
     transaction.__dict__["sender"] = request.sender  # there is no signature to recover it from
     return transaction
-
-
-def _measured(request: CallRequest) -> Transaction:
-    """The request in the form that gas rules read."""
-    return Transaction(
-        raw=b"",
-        type=DYNAMIC_FEE,
-        chain_id=None,
-        nonce=0,
-        max_priority_fee_per_gas=request.max_priority_fee_per_gas,
-        max_fee_per_gas=request.max_fee_per_gas,
-        gas=0,
-        to=request.to,
-        value=request.value,
-        data=request.data,
-        access_list=request.access_list,
-        authorization_list=request.authorization_list,
-    )
 
 
 def _is_starved(computation: Any) -> bool:

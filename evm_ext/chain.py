@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from lru import LRU
+
 from openledger.evm_ext import calls
 from openledger.evm_ext.block import Block, Header
 from openledger.evm_ext.building import ParentState, build_block, execute_block
-from openledger.evm_ext.calls import CallContext, CallRequest, CallResult
+from openledger.evm_ext.calls import CallBlock, CallContext, CallRequest, CallResult
 from openledger.evm_ext.database import REPAIR_HINT, START_ANEW_HINT
 from openledger.evm_ext.errors import (
     BeyondRepair,
@@ -50,6 +52,7 @@ from openledger.evm_ext.vm.rules import Rules
 from openledger.genesis.genesis import Genesis
 
 _BAD_BLOCKS = 10
+_CALLED_BLOCKS = 64
 
 __all__ = ["LABELS", "Chain", "HeadChange", "Label", "LocatedLog"]
 
@@ -79,6 +82,7 @@ class Chain:
         self._total_difficulties = TotalDifficulties(self._blocks.header)
         self._states = States(store, self._blocks.header)
         self._heads = Heads(store, self._blocks, self._states, history)
+        self._call_blocks: LRU[bytes, CallBlock] = LRU(_CALLED_BLOCKS)
         self._machine_wrapper = recording if address_index else None
         index = AddressIndex(store, store.canonical_hash)
         self.index: AddressIndex | None = index if address_index else None
@@ -300,12 +304,11 @@ class Chain:
     def call_context(self, block_hash: bytes) -> CallContext:
         """What calls, access lists and simulations after a block run on. Raises `UnknownBlock`."""
         header = self._blocks.known_header(block_hash)
-        return CallContext(
-            self.rules,
-            header,
-            self._states.reader(header),
-            self._ancestor_hashes(header.parent_hash, header.number - 1),
-        )
+        block = self._call_blocks.get(block_hash)
+        if block is None:
+            ancestors = self._ancestor_hashes(header.parent_hash, header.number - 1)
+            block = self._call_blocks[block_hash] = CallBlock(self.rules, header, ancestors)
+        return CallContext(block, self._states.reader(header))
 
     def replay(
         self, block: Block, *, deadline: float | None = None, machine_wrapper: MachineWrapper | None = None
@@ -436,15 +439,17 @@ class Chain:
         )
 
     def _ancestor_hashes(self, newest_hash: bytes, newest_number: int) -> Callable[[int], bytes]:
-        """Hashes by number along one chain, walked back as far as they are asked for."""
-        known = {newest_number: newest_hash}
+        """Hashes by number along one chain, walked back as far as they are asked for, by any thread."""
+        known = [newest_hash]  # the newest first
+        growing = threading.Lock()
 
         def ancestor_hash(number: int) -> bytes:
-            lowest = min(known)
-            while number < lowest:
-                known[lowest - 1] = self._blocks.header(known[lowest]).parent_hash
-                lowest -= 1
-            return known.get(number, b"")
+            back = newest_number - number
+            if back >= len(known):
+                with growing:
+                    while back >= len(known):
+                        known.append(self._blocks.header(known[-1]).parent_hash)
+            return known[back] if back >= 0 else b""
 
         return ancestor_hash
 

@@ -24,19 +24,15 @@ from openledger.evm_ext.state.changes import StateChanges
 from openledger.evm_ext.state.reader import StateReader
 from openledger.evm_ext.state.world import WorldState
 from openledger.evm_ext.transactions import BLOB, Transaction
-from openledger.evm_ext.vm.computation import Computation
 from openledger.evm_ext.vm.entry import system_call
 from openledger.evm_ext.vm.environment import BlockEnvironment
 from openledger.evm_ext.vm.executor import Executor
-from openledger.evm_ext.vm.machines import machine
+from openledger.evm_ext.vm.machines import MachineWrapper, machine
 from openledger.evm_ext.vm.rules import BlockRules, Rules
 from openledger.genesis import predeploys
 
 GWEI = 10**9
 _NO_HASH = bytes(32)
-
-MachineWrapper = Callable[[type[Computation]], type[Computation]]
-"""From a fork's machine to one that also tells or records what it does."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ Sources: Yellow Paper 6.2, EIP-2, 2028, 2930, 3860, 7623, 7702.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from openledger.evm_ext.errors import FloorGasTooLow, IntrinsicGasTooLow
-from openledger.evm_ext.transactions import Transaction
+from openledger.evm_ext.transactions import AccessList, Authorization, Transaction
 from openledger.evm_ext.vm.rules import BlockRules
 
 GAS_TRANSACTION = 21_000
@@ -19,7 +21,20 @@ GAS_PER_AUTHORIZATION = 12_500
 GAS_FLOOR_PER_TOKEN = 10
 
 
-def intrinsic_gas(transaction: Transaction, rules: BlockRules) -> int:
+class Charged(Protocol):
+    """What of a transaction, or of a message that is tried, gas is charged for."""
+
+    @property
+    def to(self) -> bytes | None: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def access_list(self) -> AccessList: ...
+    @property
+    def authorization_list(self) -> tuple[Authorization, ...]: ...
+
+
+def intrinsic_gas(transaction: Charged, rules: BlockRules) -> int:
     """Gas that is charged before the first opcode."""
     data = transaction.data
     gas = GAS_TRANSACTION

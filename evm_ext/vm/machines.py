@@ -35,6 +35,8 @@ from openledger.genesis.hardforks import Hardfork
 from openledger.genesis.op_forks import OpFork
 
 Opcode = Callable[[Any], Any]
+MachineWrapper = Callable[[type[Computation]], type[Computation]]
+"""From a fork's machine to one that also tells, records or bounds what it does."""
 
 MAX_CODE_BYTES = 24_576
 """EIP-170, from Spurious Dragon."""

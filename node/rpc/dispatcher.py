@@ -22,7 +22,7 @@ from openledger.node.rpc.errors import (
     LimitExceeded,
     RpcError,
 )
-from openledger.node.rpc.methods import Method, Parameter, methods_of
+from openledger.node.rpc.methods import Method, Parameter, TakesLonger, methods_of
 
 log = structlog.get_logger(__name__)
 
@@ -235,7 +235,14 @@ class Dispatcher:
         if method.with_caller:
             arguments.insert(0, caller)
         started = _Started(method, arguments, identifier, is_notification)
-        return self._answer(started, room) if call.method in self._quick else started
+        if call.method in self._quick:
+            return self._answer(started, method.function, room)
+        if method.at_once is not None:
+            try:
+                return self._answer(started, method.at_once, room)
+            except TakesLonger:
+                pass
+        return started
 
     async def _finish_calls(self, calls: list[_Started], room: int) -> list[bytes | None]:
         """Answer lookups in one thread, or a single call of any kind. `room` is for all answers together."""
@@ -251,13 +258,16 @@ class Dispatcher:
     def _answer_all(self, calls: list[_Started], room: int) -> list[bytes | None]:
         answers = []
         for call in calls:
-            answers.append(answer := self._answer(call, room))
+            answers.append(answer := self._answer(call, call.method.function, room))
             room -= len(answer or b"")
         return answers
 
-    def _answer(self, call: _Started, room: int) -> bytes | None:
+    def _answer(self, call: _Started, function: Callable[..., Any], room: int) -> bytes | None:
+        """Raises TakesLonger."""
         try:
-            answer = self._encode(call, call.method.function(*call.arguments), room)
+            answer = self._encode(call, function(*call.arguments), room)
+        except TakesLonger:
+            raise
         except RpcError as error:
             answer = _error_answer(call.identifier, error)
         except StatePruned as error:  # geth's words and code, whatever method needed the state

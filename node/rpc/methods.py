@@ -12,6 +12,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ATTRIBUTE = "_rpc_method"
 
 
+class TakesLonger(Exception):
+    """What was tried at once is for a thread."""
+
+
 class _Required:
     pass
 
@@ -39,6 +43,9 @@ class Method:
     slow: with `blocking`, in threads of its own kind, so that lookups need not wait for calls and searches.
     with_caller: gets the `Caller` before its parameters.
     trusted: only for callers on this machine that are not browsers.
+    at_once: does, with the same arguments, what `function` does if that takes a few milliseconds at most; raises
+        TakesLonger else, without a trace. It is tried before a thread is asked: going there and back costs more than
+        most calls, and far more while other threads compute.
     """
 
     name: str
@@ -48,6 +55,7 @@ class Method:
     with_caller: bool = False
     trusted: bool = False
     slow: bool = False
+    at_once: Callable[..., Any] | None = None
 
     @property
     def is_async(self) -> bool:
@@ -83,16 +91,17 @@ def rpc_method(
     with_caller: bool = False,
     trusted: bool = False,
     slow: bool = False,
+    at_once: str | None = None,
 ) -> Callable[[F], F]:
     """Mark a method of a namespace object; `Dispatcher.register(object)` finds it.
 
     The function returns what orjson encodes, and raises RpcError for what it answers with an error. It
-    may be async.
+    may be async. `at_once` names the object's method for `Method.at_once`.
     """
     method = Method(name, _unbound, parameters, blocking or slow, with_caller, trusted, slow)
 
     def mark(function: F) -> F:
-        setattr(function, _ATTRIBUTE, method)
+        setattr(function, _ATTRIBUTE, (method, at_once))
         return function
 
     return mark
@@ -101,9 +110,11 @@ def rpc_method(
 def methods_of(namespace: object) -> Iterator[Method]:
     """The marked methods of an object, bound to it."""
     for attribute in dir(type(namespace)):
-        method = getattr(getattr(type(namespace), attribute), _ATTRIBUTE, None)
-        if method is not None:
-            yield replace(method, function=getattr(namespace, attribute))
+        marked = getattr(getattr(type(namespace), attribute), _ATTRIBUTE, None)
+        if marked is not None:
+            method, name = marked
+            at_once = None if name is None else getattr(namespace, name)
+            yield replace(method, function=getattr(namespace, attribute), at_once=at_once)
 
 
 def _unbound(*arguments: Any) -> Any:

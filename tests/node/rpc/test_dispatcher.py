@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openledger.node.rpc.dispatcher import Caller, Dispatcher, DispatchLimits
 from openledger.node.rpc.errors import RpcError
-from openledger.node.rpc.methods import Parameter, rpc_method
+from openledger.node.rpc.methods import Parameter, TakesLonger, rpc_method
 from openledger.node.rpc.parameters import ADDRESS, BLOCK, QUANTITY
 
 
@@ -22,6 +22,17 @@ class Sample:
 
     @rpc_method("test_thread", blocking=True)
     def thread(self) -> str:
+        return threading.current_thread().name
+
+    @rpc_method("test_tried", QUANTITY, slow=True, at_once="tried_at_once")
+    def tried(self, value: int) -> str:
+        return threading.current_thread().name
+
+    def tried_at_once(self, value: int) -> str:
+        if value == 0:
+            raise TakesLonger
+        if value == 1:
+            raise RpcError(3, "no")
         return threading.current_thread().name
 
     @rpc_method("test_async", QUANTITY)
@@ -103,6 +114,17 @@ async def test_blocking_methods_run_in_threads_and_async_ones_are_awaited():
     dispatcher = build()
     assert await result(dispatcher, "test_thread") != threading.current_thread().name
     assert await result(dispatcher, "test_async", "0x1") == 2
+
+
+async def test_what_may_be_quick_is_tried_before_a_thread_is_asked():
+    dispatcher = build()
+    here = threading.current_thread().name
+    assert await result(dispatcher, "test_tried", "0x2") == here
+    assert await error(dispatcher, "test_tried", "0x1") == (3, "no")
+    assert await result(dispatcher, "test_tried", "0x0") != here
+    answers = await ask(dispatcher, [call("test_tried", value, identifier=value) for value in ("0x2", "0x0", "0x1")])
+    assert [answer["id"] for answer in answers] == ["0x2", "0x0", "0x1"]
+    assert [answer.get("result") == here for answer in answers] == [True, False, False]
 
 
 @pytest.mark.parametrize(
