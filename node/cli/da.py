@@ -1,4 +1,4 @@
-"""`openledger da`: run a DA server; look into EigenDA certificates and check them without trusting whoever gave them."""
+"""`openledger da`: run a DA server; disperse and get payloads; check EigenDA certificates without trusting their giver."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from openledger.node.cli.disperse import disperse
 from openledger.node.cli.input_file import read_bytes_or_hex
 from openledger.node.cli.options import LogFormat, LogLevel
+from openledger.node.cli.retrieve import get
 from openledger.node.cli.verify import print_finding
 from openledger.node.errors import StartupError, UserError
 
@@ -27,6 +28,7 @@ app = typer.Typer()
 cert = typer.Typer(help="EigenDA certificates: what they hold, and whether it is true.", no_args_is_help=True)
 app.add_typer(cert, name="cert")
 app.command()(disperse)
+app.command()(get)
 
 
 class Storage(StrEnum):

@@ -8,7 +8,7 @@ from typing import Annotated
 import trio
 import typer
 
-from openledger.node.cli.options import KeyFile
+from openledger.node.cli.options import KeyFile, l1_address
 from openledger.node.cli.session import wallet
 from openledger.node.errors import UserError
 
@@ -61,8 +61,8 @@ def disperse(
         payload = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
-    retriever = _address(operator_state_retriever, "--operator-state-retriever")
-    coordinator = _address(registry_coordinator, "--registry-coordinator")
+    retriever = l1_address(operator_state_retriever, "--operator-state-retriever")
+    coordinator = l1_address(registry_coordinator, "--registry-coordinator")
     if len({l1_rpc_url is None, retriever is None, coordinator is None}) > 1:
         raise UserError("--l1-rpc-url, --operator-state-retriever and --registry-coordinator belong together")
     settings = DisperserSettings(chain_id, disperser_id, certificate_version, timeout_s=timeout)
@@ -84,15 +84,3 @@ def disperse(
         print(f"0x{trio.run(run).hex()}")
     except (DAError, PayloadTooLarge, SrsError, L1Error, WorkerDied) as error:
         raise UserError(str(error)) from error
-
-
-def _address(value: str | None, option: str) -> bytes | None:
-    if value is None:
-        return None
-    try:
-        address = bytes.fromhex(value.removeprefix("0x"))
-    except ValueError:
-        address = b""
-    if len(address) != 20:
-        raise UserError(f"{option} {value!r} is not an address: 0x and 40 hex digits")
-    return address

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from openledger.node.config import load_config
+from openledger.node.errors import UserError
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; environment and flags override it.")]
 DataDir = Annotated[
@@ -45,3 +46,16 @@ KeyFile = Annotated[Path | None, typer.Option("--key-file", help="File with the 
 def default_data_dir() -> Path:
     """The data folder that the configuration names, absolute."""
     return load_config().folder
+
+
+def l1_address(value: str | None, option: str) -> bytes | None:
+    """The 20 bytes that an option gives, None where it is not given. Raises UserError."""
+    if value is None:
+        return None
+    try:
+        address = bytes.fromhex(value.removeprefix("0x"))
+    except ValueError:
+        address = b""
+    if len(address) != 20:
+        raise UserError(f"{option} {value!r} is not an address: 0x and 40 hex digits")
+    return address

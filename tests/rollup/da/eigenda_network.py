@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import Any
 
 import grpc
@@ -195,6 +196,8 @@ class OperatorServices:
         """Operators whose chunks are not what they should be."""
         self.asked: list[int] = []
         self._targets: list[str] = []
+        self._encoded: dict[bytes, list[bytes]] = {}
+        self._lock = Lock()
 
     async def operators(self, reference_block: int, quorums: bytes) -> Mapping[int, list[Operator]]:
         assert reference_block == 4_000_000
@@ -210,11 +213,14 @@ class OperatorServices:
     def chunks(self, number: int, key: bytes) -> list[bytes]:
         """What operator `number` keeps of a blob."""
         parameters = self.network.operators.parameters.chunks
-        coefficients = elements_from_bytes(self.network.blobs[key].blob)
-        chunks = encode_chunks(coefficients, parameters)
-        proofs = prove_chunks(coefficients, chunks, parameters, SRS)
+        with self._lock:
+            if key not in self._encoded:
+                coefficients = elements_from_bytes(self.network.blobs[key].blob)
+                chunks = encode_chunks(coefficients, parameters)
+                proofs = prove_chunks(coefficients, chunks, parameters, SRS)
+                self._encoded[key] = [encode_chunk(*item) for item in zip(proofs, chunks)]
         indices = assigned_chunks(self.known, [0, 1], parameters)[self.network.operators.keys[number].operator_id]
-        kept = [encode_chunk(proofs[index], chunks[index]) for index in indices]
+        kept = [self._encoded[key][index] for index in indices]
         if number in self.spoilt:
             kept[-1] = kept[-1][:-1] + bytes([kept[-1][-1] ^ 1])
         return kept
