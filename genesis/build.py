@@ -36,7 +36,6 @@ OP_CONTRACTS: Final = (
     "L1CrossDomainMessenger",
     "L1ERC721Bridge",
     "L1StandardBridge",
-    "L2OutputOracle",
     "OptimismPortal",
     "SuperchainConfig",
 )

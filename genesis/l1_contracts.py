@@ -1,7 +1,7 @@
 """Our contracts in the embedded L1 of the development network: the token, the portal that locks it, and the rest.
 
-The portal, the bridges and the output oracle are those of the OP-Stack, from its version that still knew a custom
-gas token as an ERC-20 on L1; SystemConfig and the token are our own. As on L2, nothing waits for an initialiser.
+The portal and the bridges are those of the OP-Stack, from its version that still knew a custom gas token as an ERC-20 on
+L1; SystemConfig, the output oracle and the token are our own. As on L2, nothing waits for an initialiser.
 """
 
 from typing import Final
@@ -14,10 +14,16 @@ from openledger.genesis.genesis import GenesisAccount
 from openledger.genesis.op_predeploys import GAS_TOKEN_NAME, GAS_TOKEN_SYMBOL, UNSET_MESSAGE_SENDER, proxied
 from openledger.genesis.parameters import OPEN_WEI, TOTAL_SUPPLY_WEI
 from openledger.genesis.preset import Preset
-from openledger.genesis.storage import mapping_slot, named_slot
+from openledger.genesis.storage import erc7201_slot, mapping_slot, named_slot
 
 DEV_L1_OPEN_WEI: Final = 1_000_000 * OPEN_WEI
 """OPEN of each development account on L1, as the ERC-20; the owner holds what is left of the supply."""
+
+# OpenZeppelin's state outside of solc's layout.
+INITIALIZABLE_SLOT: Final = erc7201_slot("openzeppelin.storage.Initializable")
+INITIALIZERS_DISABLED: Final = 2**64 - 1
+REENTRANCY_GUARD_SLOT: Final = erc7201_slot("openzeppelin.storage.ReentrancyGuard")
+NOT_ENTERED: Final = 1
 
 _INITIAL_DEPOSIT_BASE_FEE_WEI: Final = 10**9
 
@@ -100,7 +106,6 @@ def _portal_and_oracle(preset: Preset, timestamp: int, locked_wei: int) -> dict[
             preset.l1.proxy_admin,
             oracle,
             state=oracle.storage(
-                _initialized=1,
                 startingBlockNumber=0,
                 startingTimestamp=timestamp,
                 submissionInterval=preset.output_interval_blocks,
@@ -108,8 +113,13 @@ def _portal_and_oracle(preset: Preset, timestamp: int, locked_wei: int) -> dict[
                 challenger=preset.owner,
                 proposer=preset.proposer,
                 finalizationPeriodSeconds=preset.finalization_period_s,
-            ),
-            implementation_state=oracle.storage(_initialized=1, submissionInterval=1, l2BlockTime=1),
+                bondToken=preset.l1.open_token,
+                proposerBond=preset.proposer_bond_wei,
+                challengerBond=preset.challenger_bond_wei,
+                decisionPeriodSeconds=preset.decision_period_s,
+            )
+            | {INITIALIZABLE_SLOT: 1},
+            implementation_state={INITIALIZABLE_SLOT: INITIALIZERS_DISABLED, REENTRANCY_GUARD_SLOT: NOT_ENTERED},
         ),
         **proxied(
             preset.l1.superchain_config,

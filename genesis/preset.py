@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from openledger.genesis.dev_accounts import is_dev_address
-from openledger.genesis.parameters import EconomyParameters, ForkSchedule
+from openledger.genesis.parameters import OPEN_WEI, EconomyParameters, ForkSchedule
 
 
 class RolesMissing(ValueError):
@@ -80,7 +80,13 @@ class Preset:
     output_interval_blocks: int = 1_800
     """L2 blocks between two output proposals."""
     finalization_period_s: int = 7 * 24 * 3_600
-    """How long a proposed output can be deleted before withdrawals may rely on it."""
+    """How long a proposed output can be challenged or deleted before withdrawals may rely on it."""
+    decision_period_s: int = 7 * 24 * 3_600
+    """After this time anybody can end a challenge that nobody has decided; the output is deleted then."""
+    proposer_bond_wei: int = 1_000 * OPEN_WEI
+    """OPEN on L1 behind each output until it is final."""
+    challenger_bond_wei: int = 500 * OPEN_WEI
+    """OPEN on L1 behind a challenge until it is decided."""
     forks: ForkSchedule = field(default_factory=ForkSchedule)
 
     @property

@@ -58,6 +58,7 @@ DEVNET: Final = Preset(
     operator_fee_constant=1_000,
     output_interval_blocks=30,
     finalization_period_s=60,
+    decision_period_s=60,
     economy=EconomyParameters(
         epoch_blocks=10,
         dispute_window_epochs=2,

@@ -1,6 +1,6 @@
 """Where Solidity keeps state: slots and words as integers, for writing an alloc by hand.
 
-Source: Solidity documentation, "Layout of State Variables in Storage"; EIP-1967 for proxies.
+Sources: Solidity documentation, "Layout of State Variables in Storage"; EIP-1967 for proxies; ERC-7201.
 """
 
 from typing import Final
@@ -11,6 +11,12 @@ from openledger.genesis.hashing import keccak256
 def named_slot(name: str) -> int:
     """The unstructured slot keccak256(name) − 1 (EIP-1967's rule)."""
     return int.from_bytes(keccak256(name.encode()), "big") - 1
+
+
+def erc7201_slot(namespace: str) -> int:
+    """The first slot of a namespace's state (ERC-7201)."""
+    inner = named_slot(namespace).to_bytes(32, "big")
+    return int.from_bytes(keccak256(inner), "big") & ~0xFF
 
 
 EIP1967_IMPLEMENTATION_SLOT: Final = named_slot("eip1967.proxy.implementation")

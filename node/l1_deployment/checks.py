@@ -14,6 +14,7 @@ from eth_abi.exceptions import DecodingError
 from openledger.genesis.alloc import l2_genesis, l2_supply_wei
 from openledger.genesis.artifact import artifact
 from openledger.genesis.eip712 import domain_immutables
+from openledger.genesis.hashing import keccak256
 from openledger.genesis.op_predeploys import GAS_TOKEN_DECIMALS, GAS_TOKEN_NAME
 from openledger.genesis.predeploys import L2_CROSS_DOMAIN_MESSENGER, L2_ERC721_BRIDGE, L2_STANDARD_BRIDGE
 from openledger.genesis.preset import Preset
@@ -23,13 +24,16 @@ from openledger.node.l1_deployment.deployment import Rpc
 from openledger.node.l1_deployment.plan import PROXIED, initialiser
 from openledger.node.network import Network
 from openledger.node.rpc_client import RpcError
+from openledger.rollup.l1.output_oracle import WITH_BONDS
 
 STRANGER = b"\x5a" * 20
 """Whom initialisers must refuse; nobody's account."""
 
 _NOBODY = bytes(20)
 _ADDRESS_ARGUMENTS = {"superchain_config": (STRANGER, False), "erc721_bridge": (STRANGER, STRANGER)}
-_ORACLE_ARGUMENTS = (1, 1, 0, 0, STRANGER, STRANGER, 1)
+_ORACLE_ARGUMENTS = (1, 1, 0, 0, STRANGER, STRANGER, 1, (STRANGER, 1, 1, 1))
+_CLOSED = (b"already initialized", keccak256(b"InvalidInitialization()")[:4])
+"""What initialisers that are closed say: the OP-Stack's contracts, and ours."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,10 @@ class _Asked:
                     "proposer": preset.proposer,
                     "challenger": preset.owner,
                     "finalizationPeriodSeconds": preset.finalization_period_s,
+                    "bondToken": l1.open_token,
+                    "proposerBond": preset.proposer_bond_wei,
+                    "challengerBond": preset.challenger_bond_wei,
+                    "decisionPeriodSeconds": preset.decision_period_s,
                 },
             ),
             "L1CrossDomainMessenger": (
@@ -165,6 +173,13 @@ class _Asked:
                 },
             ),
         }
+        version = await self._ask(Contract(l1.output_oracle, artifact("L2OutputOracle").abi), "version")
+        yield Check(
+            "L2OutputOracle takes bonds",
+            str(version).endswith(WITH_BONDS),
+            f"its version is {version}: it is the OP-Stack's, as deployed before outputs had bonds; a node goes on with it, "
+            "and the owner can upgrade it through ProxyAdmin",
+        )
         for name, (address, getters) in expected.items():
             contract = Contract(address, artifact(name).abi)
             for getter, value in getters.items():
@@ -208,7 +223,7 @@ class _Asked:
         try:
             await self._rpc.call("eth_call", call, "latest")
         except RpcError as error:
-            closed = "already initialized" in str(error) or b"already initialized" in error.revert_data
+            closed = any(words in error.revert_data or words in str(error).encode() for words in _CLOSED)
             return Check(name, closed, "" if closed else f"refused for another reason: {error}")
         return Check(name, False, f"anybody can initialise {_hex(address)}")
 

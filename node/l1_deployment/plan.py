@@ -150,6 +150,12 @@ def steps_after_genesis(terms: Terms, timestamp: int) -> tuple[Step, ...]:
                 preset.proposer,
                 preset.owner,
                 preset.finalization_period_s,
+                (
+                    known["open_token"],
+                    preset.proposer_bond_wei,
+                    preset.challenger_bond_wei,
+                    preset.decision_period_s,
+                ),
             ),
         )
     ]

@@ -29,6 +29,9 @@ NAMED_SLOTS = [
     EIP1967_ADMIN_SLOT,
     *map(named_slot, ("opstack.gaspayingtoken", "opstack.gaspayingtokenname", "opstack.gaspayingtokensymbol")),
     *map(named_slot, ("superchainConfig.guardian", "superchainConfig.paused")),
+    # as OpenZeppelin's sources have them
+    0xF0C57E16840DF040F15088DC2F81FE391C3923BEC73E23A9662EFC9C229C6A00,
+    0x9B779B17422D0DF92223018B32B4D1FA46E071723D6817E2486D003BECC55F00,
 ]
 
 
@@ -99,8 +102,11 @@ PROXIED = [
         "L2OutputOracle",
         predeploys.L1_OUTPUT_ORACLE,
         initialise=(
-            "initialize(uint256,uint256,uint256,uint256,address,address,uint256)",
-            [30, 2, 0, TIMESTAMP, DEVNET.proposer, DEVNET.owner, 60],
+            "initialize(uint256,uint256,uint256,uint256,address,address,uint256,(address,uint96,uint96,uint64))",
+            [
+                *(30, 2, 0, TIMESTAMP, DEVNET.proposer, DEVNET.owner, 60),
+                (predeploys.L1_OPEN_TOKEN, 1_000 * 10**18, 500 * 10**18, 60),
+            ],
         ),
     ),
     on_l1(
@@ -276,7 +282,7 @@ def _type(parameter):
 
 def _some(kind):
     if kind.startswith("("):
-        raise AssertionError("no initialiser takes a struct so far: teach this test to make one")
+        return tuple(map(_some, kind[1:-1].split(",")))
     return {"address": b"\x66" * 20, "bool": False, "bytes": b"", "string": ""}.get(kind, 1)
 
 

@@ -235,6 +235,9 @@ def test_only_the_proposer_proposes_outputs_and_the_first_one_follows_the_genesi
     )
     propose = "proposeL2Output(bytes32,uint256,bytes32,uint256)"
     later = machine(GENESIS.chain_id, GENESIS.alloc, timestamp=GENESIS.timestamp + 61)
+    allow = (predeploys.L1_OUTPUT_ORACLE, DEVNET.proposer_bond_wei)
+    for each in (evm, later):
+        each.call(predeploys.L1_OPEN_TOKEN, "approve(address,uint256)", *allow, caller=DEVNET.proposer)
     with pytest.raises(reverted):
         later.call(predeploys.L1_OUTPUT_ORACLE, propose, b"\x01" * 32, first, bytes(32), 0, caller=ALICE.address)
     with pytest.raises(reverted):  # too early

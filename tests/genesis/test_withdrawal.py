@@ -44,6 +44,8 @@ def withdrawal(machine):
 
 def l1_with_output(machine, output):
     evm = machine(L1.chain_id, L1.alloc, timestamp=TIMESTAMP + 61)
+    allow = (predeploys.L1_OUTPUT_ORACLE, DEVNET.proposer_bond_wei)
+    evm.call(predeploys.L1_OPEN_TOKEN, "approve(address,uint256)", *allow, caller=DEVNET.proposer)
     evm.call(
         predeploys.L1_OUTPUT_ORACLE,
         "proposeL2Output(bytes32,uint256,bytes32,uint256)",
@@ -82,6 +84,39 @@ def test_a_withdrawal_that_never_was_cannot_be_proven(machine, reverted, withdra
     changed[field] = replacements[field]
     with pytest.raises(reverted):
         evm.call(predeploys.L1_PORTAL, PROVE, tuple(changed), 0, output, proof)
+
+
+def test_against_a_challenged_output_nothing_is_paid_until_it_is_decided(machine, reverted, withdrawal):
+    transaction, output, proof = withdrawal
+    evm = l1_with_output(machine, output)
+    challenger, root = dev_accounts.USERS[1].address, keccak256(b"".join(output))
+    allow = (predeploys.L1_OUTPUT_ORACLE, DEVNET.challenger_bond_wei)
+    evm.call(predeploys.L1_PORTAL, PROVE, transaction, 0, output, proof)
+    evm.call(predeploys.L1_OPEN_TOKEN, "approve(address,uint256)", *allow, caller=challenger)
+    evm.call(predeploys.L1_OUTPUT_ORACLE, "challengeL2Output(uint256,bytes32)", 0, root, caller=challenger)
+    for later in (1, 1_000_000):
+        evm.set_timestamp(TIMESTAMP + 61 + DEVNET.finalization_period_s + later)
+        with pytest.raises(reverted, match=b"output proposal finalization period".hex()):
+            evm.call(predeploys.L1_PORTAL, FINALIZE, transaction)
+    decide = "decideChallenge(uint256,bytes32,bool)"
+    evm.call(predeploys.L1_OUTPUT_ORACLE, decide, 0, root, True, caller=DEVNET.owner)
+    evm.call(predeploys.L1_PORTAL, FINALIZE, transaction)
+    assert open_of(evm, RECIPIENT) == AMOUNT
+
+
+def test_against_an_output_decided_wrong_nothing_is_ever_paid(machine, reverted, withdrawal):
+    transaction, output, proof = withdrawal
+    evm = l1_with_output(machine, output)
+    challenger, root = dev_accounts.USERS[1].address, keccak256(b"".join(output))
+    allow = (predeploys.L1_OUTPUT_ORACLE, DEVNET.challenger_bond_wei)
+    evm.call(predeploys.L1_PORTAL, PROVE, transaction, 0, output, proof)
+    evm.call(predeploys.L1_OPEN_TOKEN, "approve(address,uint256)", *allow, caller=challenger)
+    evm.call(predeploys.L1_OUTPUT_ORACLE, "challengeL2Output(uint256,bytes32)", 0, root, caller=challenger)
+    decide = "decideChallenge(uint256,bytes32,bool)"
+    evm.call(predeploys.L1_OUTPUT_ORACLE, decide, 0, root, False, caller=DEVNET.owner)
+    evm.set_timestamp(TIMESTAMP + 1_000_000)
+    with pytest.raises(reverted):
+        evm.call(predeploys.L1_PORTAL, FINALIZE, transaction)
 
 
 def test_an_output_that_was_not_proposed_proves_nothing(machine, reverted, withdrawal):

@@ -34,6 +34,7 @@ from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
 from openledger.rollup.l1.dev_chain import DevL1
 from openledger.rollup.l1.local import LocalL1
+from openledger.rollup.l1.output_oracle import OutputOracle
 from openledger.rollup.proposer import Proposer
 from openledger.rollup.sequencer import Sequencer
 
@@ -184,6 +185,21 @@ class Network:
             data=data,
             max_fee_per_gas=20 * 10**9,
             max_priority_fee_per_gas=10**9,
+        )
+
+    async def propose_wrong(self, root: bytes, number: int) -> None:
+        """Have the proposer's key put a root on L1, whatever the chain says, with the bond that it takes."""
+        self.allow_bond(PROPOSER, DEVNET.proposer_bond_wei)
+        await self.advance(4)
+        at = self.l1.chain.head()
+        self.send_l1(PROPOSER, L1_OUTPUT_ORACLE, data=OutputOracle.propose(root, number, at.hash, at.number))
+        await self.advance(4)
+
+    def allow_bond(self, account: DevAccount, amount: int) -> None:
+        """Let the output oracle take so much of an account's OPEN on L1."""
+        approve = keccak256(b"approve(address,uint256)")[:4]
+        self.send_l1(
+            account, L1_OPEN_TOKEN, data=approve + abi_encode(["address", "uint256"], [L1_OUTPUT_ORACLE, amount])
         )
 
     async def propose(self) -> None:

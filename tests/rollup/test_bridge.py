@@ -3,7 +3,7 @@
 import pytest
 
 from openledger.evm_ext.calls import CallRequest
-from openledger.genesis.dev_accounts import OWNER, PROPOSER, USERS
+from openledger.genesis.dev_accounts import OWNER, USERS
 from openledger.genesis.hashing import keccak256
 from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_OUTPUT_ORACLE, L1_PORTAL
 from openledger.genesis.presets import DEVNET
@@ -92,9 +92,7 @@ async def test_a_proof_against_an_output_that_was_deleted_is_given_again(network
 async def test_an_output_of_another_chain_is_noticed_before_gas_is_spent(network, bridge) -> None:
     begun = await bridge.withdraw(ALICE, ALICE.address, 5)
     await network.advance(2 * INTERVAL + 4)
-    at = network.l1.chain.head()
-    network.send_l1(PROPOSER, L1_OUTPUT_ORACLE, data=OutputOracle.propose(b"\x66" * 32, INTERVAL, at.hash, at.number))
-    await network.advance(4)
+    await network.propose_wrong(b"\x66" * 32, INTERVAL)
     with pytest.raises(UserError, match="not of the chain"):
         await bridge.prove(ALICE, begun)
 

@@ -3,12 +3,14 @@
 import pytest
 from eth_abi import encode as abi_encode
 
-from openledger.genesis.dev_accounts import OWNER, PROPOSER, USERS
+from openledger.evm_ext.signatures import address_of
+from openledger.genesis.dev_accounts import OWNER, PROPOSER, USERS, DevAccount
 from openledger.genesis.hashing import keccak256
 from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_OUTPUT_ORACLE, L1_PORTAL, L2_TO_L1_MESSAGE_PASSER
 from openledger.genesis.presets import DEVNET
 from openledger.rollup.codec.outputs import withdrawal_storage_slot
 from openledger.rollup.codec.withdrawals import InvalidWithdrawal, Withdrawal, withdrawal_from_log, withdrawals_in
+from openledger.rollup.l1.bond import BondMissing
 from openledger.rollup.l1.output_oracle import OutputOracle
 from openledger.rollup.output_checker import OutputChecker
 from openledger.rollup.proposer import ProposalFailed, Proposer, block_output
@@ -70,12 +72,9 @@ async def test_a_stranger_cannot_propose(network) -> None:
         await proposer(network, USERS[0]).step()
 
 
-async def test_a_wrong_output_is_told_and_deleted_by_the_challenger(network) -> None:
+async def test_a_wrong_output_is_told_challenged_by_anybody_and_deleted_by_the_decider(network) -> None:
     await finalize(network)
-    at = network.l1.chain.head()
-    wrong = OutputOracle.propose(b"\x66" * 32, INTERVAL, at.hash, at.number)
-    network.send_l1(PROPOSER, L1_OUTPUT_ORACLE, data=wrong)
-    await network.advance(4)
+    await network.propose_wrong(b"\x66" * 32, INTERVAL)
     oracle = OutputOracle(network.l1_view, L1_OUTPUT_ORACLE)
     assert (await oracle.output(0)).root == b"\x66" * 32
     validator = network.open_node("validator")
@@ -86,18 +85,101 @@ async def test_a_wrong_output_is_told_and_deleted_by_the_challenger(network) -> 
         assert watching.problem is not None
         assert "output 0 on L1 is wrong" in watching.problem
     assert watching.checked == 0
-    without_right = checker(network, validator, USERS[1].private_key)
-    await without_right.step()
-    assert "failed" in str(without_right.problem)
-    challenger = checker(network, validator, OWNER.private_key)
-    await challenger.step()
-    assert (challenger.disputed, challenger.problem, await oracle.next_index()) == (1, None, 0)
+    anybody = checker(network, validator, USERS[1].private_key)
+    for _ in range(2):
+        await anybody.step()
+        assert "frozen until" in str(anybody.problem)
+    assert anybody.challenged == 1
+    await network.advance(DEVNET.finalization_period_s + 8)
+    output = await oracle.output(0)
+    assert output.timestamp == network.l1.chain.head().timestamp  # it does not become final
+    decider = checker(network, validator, OWNER.private_key)
+    await decider.step()
+    assert (decider.challenged, decider.disputed, decider.problem, await oracle.next_index()) == (0, 1, None, 0)
+    won = DEVNET.challenger_bond_wei + DEVNET.proposer_bond_wei // 2
+    assert await oracle.bond_of(USERS[1].address) == (won, 0)
+    assert await oracle.bond_of(PROPOSER.address) == (0, 0)
     await watching.step()
     assert watching.problem is None
-    assert await proposer(network).step()
+    one = proposer(network)
+    assert await one.step()
+    assert await oracle.bond_of(PROPOSER.address) == (0, DEVNET.proposer_bond_wei)
     await watching.step()
     assert watching.checked == 1
     validator.close()
+
+
+async def test_a_right_output_that_is_challenged_stays_and_the_challenger_pays(network) -> None:
+    await finalize(network)
+    await proposer(network).step()
+    oracle = OutputOracle(network.l1_view, L1_OUTPUT_ORACLE)
+    network.allow_bond(USERS[1], DEVNET.challenger_bond_wei)
+    await network.advance(4)
+    network.send_l1(USERS[1], L1_OUTPUT_ORACLE, data=OutputOracle.challenge(0, (await oracle.output(0)).root))
+    await network.advance(4)
+    watching, deciding = checker(network, network.node), checker(network, network.node, OWNER.private_key)
+    await watching.step()
+    assert (watching.frozen_from, watching.problem) == (0, None)
+    await deciding.step()
+    assert (deciding.upheld, deciding.challenged, await oracle.frozen_from()) == (1, 0, None)
+    assert await oracle.bond_of(USERS[1].address) == (0, 0)
+    assert await oracle.bond_of(PROPOSER.address) == (DEVNET.challenger_bond_wei // 2, DEVNET.proposer_bond_wei)
+
+
+async def test_where_nobody_decides_the_challenger_has_the_output_deleted(network) -> None:
+    await finalize(network)
+    await network.propose_wrong(b"\x66" * 32, INTERVAL)
+    anybody = checker(network, network.node, USERS[1].private_key)
+    await anybody.step()
+    await network.advance(DEVNET.decision_period_s + 16)
+    await anybody.step()
+    assert (anybody.challenged, anybody.disputed, anybody.problem) == (1, 1, None)
+    oracle = OutputOracle(network.l1_view, L1_OUTPUT_ORACLE)
+    assert await oracle.next_index() == 0
+    assert await oracle.bond_of(USERS[1].address) == (DEVNET.challenger_bond_wei, 0)
+    # One who decides needs nobody else to challenge.
+    await network.propose_wrong(b"\x67" * 32, INTERVAL)
+    deciding = checker(network, network.node, OWNER.private_key)
+    await deciding.step()
+    assert (deciding.challenged, deciding.disputed, deciding.problem, await oracle.next_index()) == (1, 1, None, 0)
+
+
+async def test_what_cannot_be_proposed_or_challenged_is_said(network) -> None:
+    await finalize(network)
+    poor = DevAccount(10, address_of(b"\x05" * 32), b"\x05" * 32)
+    with pytest.raises(BondMissing, match="holds 0 OPEN on L1 and 0 in its bond that are free, but 1000 are needed"):
+        await proposer(network, poor).step()
+    await network.propose_wrong(b"\x66" * 32, INTERVAL)
+    watching = checker(network, network.node, poor.private_key)
+    await watching.step()
+    assert "cannot be challenged" in str(watching.problem)
+    await network.advance(DEVNET.finalization_period_s + 8)
+    late = checker(network, network.node, USERS[1].private_key)
+    for _ in range(2):
+        await late.step()
+        assert str(late.problem).count("it is final") == 1
+    assert await network.l1_view.nonce(USERS[1].address, pending=True) == 0
+
+
+async def test_the_proposer_allows_as_many_bonds_as_are_open_at_once_and_uses_them_again(network) -> None:
+    await finalize(network)
+    one, oracle = proposer(network), OutputOracle(network.l1_view, L1_OUTPUT_ORACLE)
+    nonce = await network.l1_view.nonce(PROPOSER.address, pending=True)
+    while await one.step():
+        pass
+    proposed = one.count
+    assert proposed == 1
+    assert await network.l1_view.nonce(PROPOSER.address, pending=True) == nonce + 1 + proposed
+    assert await oracle.bond_of(PROPOSER.address) == (0, DEVNET.proposer_bond_wei)
+    await network.advance(DEVNET.finalization_period_s + 8)
+    await network.post()
+    await network.advance(24)
+    await network.node.driver.derive_to_tip()
+    held = open_balance(network, PROPOSER.address)
+    while await one.step():
+        pass
+    assert one.count > proposed
+    assert open_balance(network, PROPOSER.address) == held  # nothing new was taken
 
 
 def open_balance(network, holder: bytes) -> int:
