@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from eth.exceptions import InvalidJumpDestination, OutOfGas, Revert
-from sha3 import keccak_256
 
 from openledger.evm_ext.vm.lean import words
 from openledger.evm_ext.vm.lean.memory import copy_inside, copy_into, grow
+from openledger.genesis.hashing import keccak256, keccak256_of_short
 
 HALTED = -(1 << 40)
 """The place a trace gives when the frame ended well."""
@@ -31,7 +31,8 @@ def revert(computation: Any, output: bytes) -> None:
 
 NAMES: Mapping[str, Any] = {
     "word": int.from_bytes,
-    "keccak": keccak_256,
+    "keccak": keccak256,
+    "keccak_short": keccak256_of_short,
     "grow": grow,
     "copy_into": copy_into,
     "copy_inside": copy_inside,

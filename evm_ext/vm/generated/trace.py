@@ -269,7 +269,7 @@ class Tracer:
             else:
                 self._line(path, f"g-=6*(({second.text}+31)>>5)")
                 self._line(path, "if g<0: out_of_gas(g)")
-            self._push(path, emit(f"word(keccak(B[{_span(start, second)}]).digest(),'big')"))
+            self._push(path, emit(f"word(keccak(bytes(B[{_span(start, second)}])),'big')"))
         else:
             size = self._pop(path)
             if opcode == 0x5E:

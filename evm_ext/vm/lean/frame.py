@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from eth.exceptions import Halt, InsufficientStack, InvalidJumpDestination, OutOfGas, Revert
-from sha3 import keccak_256
 
 from openledger.evm_ext.vm.lean.memory import copy_inside, copy_into, grow
 from openledger.evm_ext.vm.lean.names import is_guarded, keywords
@@ -21,6 +20,7 @@ from openledger.evm_ext.vm.lean.storage import (
 )
 from openledger.evm_ext.vm.lean.words import MODULUS
 from openledger.evm_ext.vm.lean.written import Opcode
+from openledger.genesis.hashing import keccak256
 
 _GAS_HASH_WORD = 6
 _JUMPDEST = 0x5B
@@ -96,7 +96,7 @@ def _keccak(entry: Any) -> Opcode:
         if gas < 0:
             raise OutOfGas(f"out of gas: hash of {size} bytes, {-gas} missing")
         meter.gas_remaining = gas
-        values[-1] = int.from_bytes(keccak_256(memory[start : start + size]).digest(), "big")
+        values[-1] = int.from_bytes(keccak256(bytes(memory[start : start + size])), "big")
 
     return keccak
 
