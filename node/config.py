@@ -295,6 +295,7 @@ class Endpoints:
     api: str
     l1_rpc: str
     da: str
+    metrics: str = ""
 
     @classmethod
     def of(cls, config: Config) -> Endpoints:
@@ -305,6 +306,7 @@ class Endpoints:
             api=f"http://{host}:{ports.api}",
             l1_rpc=config.l1_rpc_url or f"http://{host}:{ports.l1_rpc}",
             da=config.da_url or f"http://{host}:{ports.da}",
+            metrics=f"http://{host}:{ports.metrics}/metrics",
         )
 
 

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 import trio
+from prometheus_client import CollectorRegistry
 
 from openledger.node.api.health import HealthApi
 from openledger.node.config import Config
@@ -32,7 +33,7 @@ from openledger.node.open_files import raise_open_files_limit
 from openledger.node.rollup_node import RollupNode, open_rollup_node
 from openledger.node.serving import open_serving
 from openledger.node.supervisor import Service, Supervisor
-from openledger.node.telemetry import metrics_handler
+from openledger.node.telemetry import NodeCollector, metrics_handler
 from openledger.node.validator_process import validator_service
 
 log = structlog.get_logger(__name__)
@@ -109,13 +110,15 @@ async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None
             ),
         )
         services += node.services
-        services += await stack.enter_async_context(open_serving(node, router))
+        metrics = CollectorRegistry()
+        services += await stack.enter_async_context(open_serving(node, router, metrics))
         if config.role == "dev" and config.validator:
             services.append(validator_service(node))
         supervisor = Supervisor(services)
         HealthApi(supervisor).mount(router)
+        metrics.register(NodeCollector(node, supervisor))
         supervisor.add(
-            http_service("metrics", metrics_handler(node, supervisor), host=config.host, port=config.listening.metrics)
+            http_service("metrics", metrics_handler(metrics), host=config.host, port=config.listening.metrics)
         )
         log.info("starting", role=config.role, network=network.preset.name, folder=str(config.folder))
         async with trio.open_nursery() as nursery:

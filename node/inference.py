@@ -34,6 +34,7 @@ from openledger.kernels.model.tokenizer import ModelTokenizer
 from openledger.node.background import Background, NotRunning
 from openledger.node.catalog import ServedRelease
 from openledger.node.content import ContentStore
+from openledger.node.engine_metrics import EngineMetrics
 from openledger.node.payments import Admission, PaymentRequired, Payments, SignedVoucher
 from openledger.node.prompt import last_question, with_passages
 from openledger.node.receipts import BookedReceipt, ReceiptBook, StaleChannel
@@ -125,6 +126,7 @@ class Inference:
         head: HeadSource,
         platform_bps: int,
         background: Background,
+        metrics: EngineMetrics,
     ) -> None:
         self._engine = engine
         self._attribution = attribution
@@ -136,6 +138,7 @@ class Inference:
         self._head = head
         self._platform_bps = platform_bps
         self._background = background
+        self._metrics = metrics
         self._domain = ledger_domain(payments.chain_id)
         self._channel_locks: defaultdict[bytes, trio.Lock] = defaultdict(trio.Lock)
 
@@ -243,14 +246,21 @@ class Inference:
             request_hash=request.hash,
             stop=list(request.stop),
         )
+        began, first = trio.current_time(), True
         async with aclosing(self._engine.generate(generate)) as events:
             async for event in events:
                 if isinstance(event, Token):
+                    if first:
+                        self._metrics.first_token.observe(trio.current_time() - began)
+                        first = False
                     if event.text:
                         tell(Delta(event.text))
                 elif isinstance(event, Failed):
+                    self._metrics.answers.labels(event.code).inc()
                     raise InferenceFailed(event.code, event.message)
                 else:
+                    self._metrics.answer.observe(trio.current_time() - began)
+                    self._metrics.answers.labels(event.stop_reason).inc()
                     return event
         raise InferenceFailed("engine_died", "the engine ended without an answer: try again")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 import trio
+from prometheus_client import CollectorRegistry
 
 from openledger.evm_ext.proofs.receipt import ledger_domain
 from openledger.genesis.dev_accounts import PROVIDER
@@ -41,6 +42,7 @@ from openledger.node.datanets.follower import ContentFollower
 from openledger.node.datanets.indexes import IndexService
 from openledger.node.datanets.registered import Registered
 from openledger.node.datanets.service import PublishingService
+from openledger.node.engine_metrics import EngineMetrics
 from openledger.node.factory.jobs import FineTuneJobs
 from openledger.node.http import Router
 from openledger.node.inference import Head, Inference
@@ -107,8 +109,9 @@ class Checking:
 
 
 @asynccontextmanager
-async def open_serving(node: RollupNode, router: Router) -> AsyncIterator[list[Service]]:
-    """Mount the REST API on `router` and give the services behind it. Raises StartupError."""
+async def open_serving(node: RollupNode, router: Router, metrics: CollectorRegistry) -> AsyncIterator[list[Service]]:
+    """Mount the REST API on `router`, give the services behind it, and let `metrics` see the engine. Raises
+    StartupError."""
     config = node.config
     providing = config.serving and config.role in PROVIDING_ROLES
     async with AsyncExitStack() as stack:
@@ -145,7 +148,9 @@ async def open_serving(node: RollupNode, router: Router) -> AsyncIterator[list[S
             receipts = ReceiptSync(node)
             AuditsApi(lambda: _auditor(node, checking, receipts), receipts).mount(router)
             if book is not None:
-                publishing, provided = _provide(stack, node, router, registered, checking, book)
+                engine_metrics = EngineMetrics(checking.model.engine)
+                metrics.register(engine_metrics)
+                publishing, provided = _provide(stack, node, router, registered, checking, book, engine_metrics)
                 services += provided
         DatanetsApi(
             chain_id=node.chain.chain_id,
@@ -224,6 +229,7 @@ def _provide(
     registered: Registered,
     checking: Checking,
     book: ReceiptBook,
+    metrics: EngineMetrics,
 ) -> tuple[PublishingService, list[Service]]:
     """Answering for pay: the chat API, fine-tuning, publishing, staking and settling with the provider's key."""
     config = node.config
@@ -255,6 +261,7 @@ def _provide(
                     head=head,
                     platform_bps=platform_bps,
                     background=background,
+                    metrics=metrics,
                 )
             )
         return made[0]

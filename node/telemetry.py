@@ -67,10 +67,8 @@ def _batcher_metrics(batcher: Batcher) -> Iterator[Metric]:
     yield route
 
 
-def metrics_handler(node: RollupNode, supervisor: Supervisor) -> http.Handler:
+def metrics_handler(registry: CollectorRegistry) -> http.Handler:
     """GET /metrics."""
-    registry = CollectorRegistry()
-    registry.register(NodeCollector(node, supervisor))
 
     async def handle(request: http.Request) -> http.Response:
         if request.path not in ("/", "/metrics"):

@@ -150,6 +150,8 @@ class ServingEngine:
             kv_tokens_used=(pages.total - pages.free) * pages.page_tokens,
             kv_tokens=pages.total * pages.page_tokens,
             adapters_resident=self._adapters.resident,
+            adapter_hits_total=self._adapters.hits,
+            adapter_loads_total=self._adapters.loads,
             prompt_tokens_total=self._prompt_tokens - self._generated_tokens,
             generated_tokens_total=self._generated_tokens,
         )

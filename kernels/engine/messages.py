@@ -179,6 +179,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     kv_tokens_used: int
     kv_tokens: int
     adapters_resident: int
+    adapter_hits_total: int
+    adapter_loads_total: int
     prompt_tokens_total: int
     generated_tokens_total: int
 

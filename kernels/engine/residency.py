@@ -75,6 +75,7 @@ class AdapterStore:
         self._lock = threading.Lock()
         self._resident: OrderedDict[bytes, Lora] = OrderedDict()
         self._digests: dict[tuple[Any, ...], bytes] = {}
+        self.hits = self.loads = 0  # how often an adapter was here already, and how often it was read
 
     @property
     def resident(self) -> int:
@@ -112,6 +113,7 @@ class AdapterStore:
                 held = self._resident.get(digest)
                 if held is not None:
                     self._resident.move_to_end(digest)
+                    self.hits += 1
                     return digest, held
             assert info is not None
             lora = stack_adapter(read_adapter(info, self._config), self._config, self._array)
@@ -119,6 +121,7 @@ class AdapterStore:
             raise AdapterRefused(f"the adapter in {folder} cannot be read: {error}") from error
         with self._lock:
             self._resident[digest] = lora
+            self.loads += 1
             while len(self._resident) > self._settings.max_adapters_resident:
                 self._resident.popitem(last=False)
         return digest, lora

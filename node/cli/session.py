@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from openledger.node.wallet import Wallet
 def endpoints(rpc: str | None = None, api: str | None = None, port_offset: int = 0) -> Endpoints:
     """Where the node is: the given URLs, else the default ports moved by `port_offset`."""
     usual = Endpoints.of(load_config(port_offset=port_offset))
-    return Endpoints(rpc=rpc or usual.rpc, api=api or usual.api, l1_rpc=usual.l1_rpc, da=usual.da)
+    return dataclasses.replace(usual, rpc=rpc or usual.rpc, api=api or usual.api)
 
 
 def wallet(account: int | None, key_file: Path | None) -> Wallet:

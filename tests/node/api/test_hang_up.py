@@ -31,7 +31,7 @@ def test_hanging_up_is_paid_for_and_verifies(shop: Any) -> None:
             pieces += '"content"' in line
             if pieces > 5:
                 break
-    shop.devnet.wait_for(lambda: owed(shop) > before, 30, "the cut answer to be booked")
+    shop.devnet.wait_for(lambda: owed(shop) > before, 240, "the cut answer to be booked")
     receipt = shop.get("/v1/receipts").json()["data"][0]
     assert receipt["fee_micro_open"] == owed(shop) - before
     shown = shop.get(f"/v1/receipts/{receipt['hash']}").json()
@@ -41,3 +41,22 @@ def test_hanging_up_is_paid_for_and_verifies(shop: Any) -> None:
     verdicts = {f["name"]: f["verdict"] for f in map(json.loads, done.stdout.splitlines())}
     assert "false" not in verdicts.values(), verdicts
     assert verdicts["tokens"] == verdicts["fingerprint"] == verdicts["fee"] == "good"
+
+
+def test_metrics_tell_how_long_callers_waited_and_what_the_engine_did(shop: Any) -> None:
+    assert shop.ask(shop.body(), shop.good_voucher()).status_code == 200
+
+    def told() -> dict[str, float]:
+        text = httpx.get(shop.devnet.endpoints.metrics, timeout=60, trust_env=False).text
+        rows = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in rows}
+
+    shop.devnet.wait_for(
+        lambda: told()['openledger_engine_tokens_total{kind="generated"}'] >= 8, 60, "the engine's word"
+    )
+    values = told()
+    assert values["openledger_first_token_seconds_count"] >= 1
+    assert values["openledger_answer_seconds_sum"] > 0
+    assert values['openledger_answers_total{end="length"}'] >= 1
+    assert values['openledger_engine_cache_tokens{state="free"}'] > 0
+    assert values["openledger_engine_restarts_total"] == 0
