@@ -36,6 +36,7 @@ class Launch:
     arguments: tuple[Any, ...]
     constants: dict[str, Any]
     warps: int
+    stages: int
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class Launch:
                 attributes[(index,)] = [["tt.divisibility", 16]]
         constants = {(names.index(name),): value for name, value in self.constants.items()}
         source = ASTSource(fn=self.kernel, signature=signature, constexprs=constants, attrs=attributes)
-        options = {"enable_fp_fusion": False, "num_warps": self.warps}
+        options = {"enable_fp_fusion": False, "num_warps": self.warps, "num_stages": self.stages}
         compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
         return str(compiled.asm["ptx"])
 
@@ -65,12 +66,15 @@ def kernel(function: F) -> F:
     return cast(F, triton.jit(function))
 
 
-def launch(function: Any, grid: tuple[int, ...], *arguments: Any, warps: int = 4, **constants: Any) -> None:
-    """Run a kernel over a grid of programs. `constants` are its compile-time parameters."""
+def launch(
+    function: Any, grid: tuple[int, ...], *arguments: Any, warps: int = 4, stages: int = 3, **constants: Any
+) -> None:
+    """Run a kernel over a grid of programs. `constants` are its compile-time parameters; `warps` and `stages` (how many
+    turns of a loop are under way at once) are speed only."""
     if _recorded is not None:
-        _recorded.append(Launch(function, arguments, constants, warps))
+        _recorded.append(Launch(function, arguments, constants, warps, stages))
     else:
-        function[grid](*arguments, **constants, num_warps=warps, enable_fp_fusion=False)
+        function[grid](*arguments, **constants, num_warps=warps, num_stages=stages, enable_fp_fusion=False)
 
 
 @contextmanager

@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-from openledger.genesis.tables import SIGMOID, load_table
-from openledger.kernels.ops import activation, linear, norm, quantize
+from openledger.genesis.tables import EXP, SIGMOID, load_table
+from openledger.kernels.ops import activation, attention, linear, norm, quantize, rotary
+from openledger.kernels.ops.rotary import KvLayer
 from openledger.kernels.ops.triton import activation as triton_activation
+from openledger.kernels.ops.triton import attention as triton_attention
 from openledger.kernels.ops.triton import linear as triton_linear
 from openledger.kernels.ops.triton import norm as triton_norm
 from openledger.kernels.ops.triton import quantize as triton_quantize
+from openledger.kernels.ops.triton import rotary as triton_rotary
 from openledger.kernels.ops.triton.launch import INTERPRETED
 
 torch.set_num_threads(1)
 DEVICE = "cpu" if INTERPRETED else "cuda"
 SIGMOIDS = torch.from_numpy(np.frombuffer(load_table(SIGMOID), "<f4").copy())
+EXPONENTIALS = torch.from_numpy(attention.attention_table(load_table(EXP)))
 EXTREMES = [0.0, -0.0, 1e-45, -1e-40, 2.0**-100, 2.0**-101, 1.0, -1.0, 3.4028234663852886e38, -3e38, 16.0, -16.0]
 
 
@@ -53,13 +57,18 @@ def limb_buffers(rows: int, size: int) -> list[torch.Tensor]:
 
 def compare(
     twin: Callable[..., None], kernel: Callable[..., None], inputs: list[Any], outputs: list[torch.Tensor],
-    kernel_inputs: list[Any] | None = None,
+    kernel_inputs: list[Any] | None = None, faulty_rows: bool = False,
 ) -> None:  # fmt: skip
-    """Run both on copies of `outputs` and compare all bits."""
+    """Run both on copies of `outputs` and compare all bits; with `faulty_rows`, nothing but the flag of rows whose flag in
+    the last output is set."""
     expected = [output.clone() for output in outputs]
     twin(*inputs, *expected)
     got = [output.clone().to(DEVICE) for output in outputs]
     kernel(*(to_device(value) for value in kernel_inputs or inputs), *got)
+    if faulty_rows:
+        good = ~expected[-1]
+        expected[:-1] = [output[good] for output in expected[:-1]]
+        got[:-1] = [output[good.to(DEVICE)] for output in got[:-1]]
     for index, (left, right) in enumerate(zip(got, expected)):
         same = bits(left.cpu()) == bits(right)
         assert bool(same.all()), f"output {index} differs in {int((~same).sum())} of {same.numel()} elements"
@@ -154,3 +163,128 @@ def test_the_widest_sums_of_a_linear_layer_do_not_overflow() -> None:
     weight[1] = 127
     inputs = [limbs, torch.ones(2), weight, torch.ones(3)]
     compare(linear_twin, triton_linear.linear, inputs, [torch.zeros(2, 3)])
+
+
+class Case:
+    """Sequences with a history in the cache (length, then how many rows the next step brings for each), some of it odd."""
+
+    def __init__(
+        self, heads: int, kv_heads: int, size: int, page: int, parts: list[tuple[int, int]], seed: int
+    ) -> None:
+        random = np.random.default_rng(seed)
+        longest = max(history + new for history, new in parts)
+        pages = -(-longest // page)
+        order = torch.from_numpy(random.permutation(len(parts) * pages + 1)[: len(parts) * pages])
+        self.tables = order.view(len(parts), pages)
+        shape = (len(parts) * pages + 1, kv_heads, page)
+        self.cache = KvLayer(
+            torch.zeros((*shape, size), dtype=torch.int16), torch.zeros(shape),
+            torch.zeros((*shape, size), dtype=torch.int8), torch.zeros(shape), torch.zeros(shape),
+        )  # fmt: skip
+        angles = torch.from_numpy(random.uniform(-4, 4, (longest, size // 2)))
+        self.table = torch.stack((angles.cos(), angles.sin()), -1).float()
+        self.heads, self.kv_heads, self.size, self.page = heads, kv_heads, size, page
+        self.width = (heads + 2 * kv_heads) * size
+        self.factor = torch.tensor(size**-0.5)
+        self.random = random
+        self.rows(parts, history=True, store=rotary.rotate_store)
+        self.inputs = self.rows(parts, history=False, store=None)
+
+    def rows(self, parts: list[tuple[int, int]], *, history: bool, store: Any) -> list[torch.Tensor]:
+        """Positions, slots, previous, sequences of the rows of the history or of the step, and what is computed of them."""
+        spans = [(0, old) if history else (old, old + new) for old, new in parts]
+        positions = torch.cat([torch.arange(*span) for span in spans])
+        sequences = torch.cat([torch.full((last - first,), i) for i, (first, last) in enumerate(spans)])
+        slots = self.tables[sequences, positions // self.page] * self.page + positions % self.page
+        before = (positions - 1).clamp_min(0)
+        previous = self.tables[sequences, before // self.page] * self.page + before % self.page
+        previous = torch.where(positions > 0, previous, -1)
+        rows = len(positions)
+        y = floats((rows, self.width + 3), int(self.random.integers(1 << 30)), 0.7)
+        y[:, : self.heads * self.size] *= 6
+        if rows > 3:
+            y[1] = 0
+            y[2, self.heads * self.size :] *= 2.0**-105
+        y = y.contiguous()
+        if store is not None:
+            q = torch.zeros((rows, self.heads, self.size), dtype=torch.int16)
+            scratch = [q, torch.zeros(rows, self.heads)]
+            store(y, self.table, positions, slots, previous, *scratch, self.cache, torch.zeros(rows, dtype=torch.bool))
+        return [y, positions, slots, previous, sequences]
+
+    def outputs(self) -> list[torch.Tensor]:
+        rows = len(self.inputs[0])
+        return [
+            torch.zeros((rows, self.heads, self.size), dtype=torch.int16), torch.zeros(rows, self.heads), *self.cache,
+            torch.zeros(rows, dtype=torch.bool),
+        ]  # fmt: skip
+
+    def compare_store(self) -> None:
+        y, positions, slots, previous, _ = self.inputs
+
+        def run(store: Any) -> Any:
+            return lambda *a: store(*a[:5], *a[5:7], KvLayer(*a[7:12]), a[12])
+
+        inputs = [y, self.table, positions, slots, previous]
+        compare(run(rotary.rotate_store), run(triton_rotary.rotate_store), inputs, self.outputs())
+
+    def compare_attention(self, tile: int | None, parts: int | None, *, spoil: bool = False) -> None:
+        y, positions, slots, previous, sequences = self.inputs
+        q, q_scales, *_, faults = self.outputs()
+        rotary.rotate_store(y, self.table, positions, slots, previous, q, q_scales, self.cache, faults)
+        if spoil:
+            q_scales[len(q) // 2] = 3e38
+            q[len(q) // 2] = 32639
+        out = torch.full((len(q), self.heads * self.size), torch.nan)
+
+        def twin(*a: Any) -> None:
+            attention.attend(a[0], a[1], KvLayer(*a[2:7]), *a[7:11], self.factor, *a[11:])
+
+        def kernel(*a: Any) -> None:
+            triton_attention.attend(
+                a[0], a[1], KvLayer(*a[2:7]), *a[7:11], float(self.factor), *a[11:], tile=tile, parts=parts
+            )  # fmt: skip
+
+        inputs = [q, q_scales, *self.cache, self.tables, sequences, positions, EXPONENTIALS]
+        compare(twin, kernel, inputs, [out, faults], faulty_rows=True)
+
+
+MIXED = [(0, 5), (33, 1), (7, 9), (70, 1), (0, 1)]
+CASES = pytest.mark.parametrize(
+    ("heads", "kv_heads", "size", "page", "parts"),
+    [
+        (3, 1, 64, 16, MIXED),
+        (4, 2, 24, 16, [(64, 3), (1, 1)]),
+        (2, 2, 128, 64, [(130, 1), (60, 8)]),
+        pytest.param(6, 2, 64, 64, [(0, 22), (140, 1), (63, 2)], marks=pytest.mark.slow),
+        pytest.param(32, 1, 32, 16, [(33, 1), (5, 2), (0, 1)], marks=pytest.mark.slow),
+        pytest.param(2, 1, 518, 4, [(9, 4), (3, 1)], marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+
+
+@CASES
+def test_rotate_store(heads: int, kv_heads: int, size: int, page: int, parts: list[tuple[int, int]]) -> None:
+    Case(heads, kv_heads, size, page, parts, 1).compare_store()
+
+
+def test_a_run_longer_than_a_tile_carries_its_prefix_maximum() -> None:
+    Case(1, 1, 2, 16, [(3, 69), (0, 33), (40, 1)], 2).compare_store()
+
+
+def test_a_number_that_is_not_finite_faults_its_row_and_stores_zeros() -> None:
+    case = Case(2, 1, 8, 4, [(3, 6)], 3)
+    case.inputs[0][0, 3], case.inputs[0][2, 20], case.inputs[0][4, 30] = torch.nan, torch.inf, -torch.inf
+    case.compare_store()
+
+
+@CASES
+@pytest.mark.parametrize(("tile", "cuts"), [(16, 1), (64, 1), (16, 3)])
+def test_attend(
+    heads: int, kv_heads: int, size: int, page: int, parts: list[tuple[int, int]], tile: int, cuts: int
+) -> None:
+    Case(heads, kv_heads, size, page, parts, 4).compare_attention(tile, cuts)
+
+
+def test_a_score_that_is_not_finite_faults_its_row_only() -> None:
+    Case(4, 2, 24, 16, [(64, 3), (1, 4)], 5).compare_attention(None, 2, spoil=True)

@@ -12,7 +12,8 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is made for Linux only")
 
-from openledger.kernels.ops.triton import activation, linear, norm, quantize
+from openledger.kernels.ops.rotary import KvLayer
+from openledger.kernels.ops.triton import activation, attention, linear, norm, quantize, rotary
 from openledger.kernels.ops.triton.launch import INTERPRETED, recording
 
 FORBIDDEN = ("fma", "approx", "ftz", ".full", "ex2", "lg2", "f64", ".bf16", ".f16")
@@ -40,14 +41,42 @@ def linear_with(tile: linear.LinearTile) -> None:
     linear.linear(limbs(64, 512), f32(64), weight, f32(256), f32(64, 256), tile)
 
 
+def cache(pages: int, kv_heads: int, page: int, size: int) -> KvLayer:
+    shape = (pages, kv_heads, page)
+    return KvLayer(
+        zeros(torch.int16, *shape, size), f32(*shape), zeros(torch.int8, *shape, size), f32(*shape), f32(*shape)
+    )  # fmt: skip
+
+
+def rotate_store() -> None:
+    rows, heads, kv_heads, size = 4, 8, 2, 64
+    indices = [zeros(torch.int64, rows) for _ in range(3)]
+    q, q_scales = zeros(torch.int16, rows, heads, size), f32(rows, heads)
+    y = f32(rows, (heads + 2 * kv_heads) * size)
+    kv = cache(8, kv_heads, 16, size)
+    rotary.rotate_store(y, f32(64, size // 2, 2), *indices, q, q_scales, kv, zeros(torch.bool, rows))
+
+
+def attend(tile: int) -> None:
+    rows, heads, kv_heads, size = 4, 8, 2, 64
+    q, q_scales = zeros(torch.int16, rows, heads, size), f32(rows, heads)
+    indices = [zeros(torch.int64, rows) for _ in range(2)]
+    kv = cache(8, kv_heads, 16, size)
+    table, exp, out = zeros(torch.int64, 4, 8), zeros(torch.int32, 55297), f32(rows, heads * size)
+    attention.attend(q, q_scales, kv, table, *indices, exp, 0.125, out, zeros(torch.bool, rows), tile=tile)
+
+
 OPS: dict[str, Callable[[], Any]] = {
     "quantize_rows": lambda: quantize.quantize_rows(f32(4, 300), *outputs(4, 300)),
     "norm_quantize": lambda: norm.norm_quantize(f32(4, 300), f32(300), 1e-5, *outputs(4, 300)),
     "silu_quantize": lambda: activation.silu_quantize(f32(4, 600), f32(65537), *outputs(4, 300)),
     "linear for few rows": lambda: linear_with(linear.FEW_ROWS),
     "linear for many rows": lambda: linear_with(linear.MANY_ROWS),
+    "rotate_store": rotate_store,
+    "attend for decode": lambda: attend(attention.DECODE_TILE),
+    "attend for prefill": lambda: attend(attention.PREFILL_TILE),
 }
-PRODUCTS = {"_linear"}
+PRODUCTS = {"_linear", "_row_max", "_weigh"}
 """Kernels that must use the integer matrix units."""
 
 
