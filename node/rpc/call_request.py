@@ -11,6 +11,7 @@ from openledger.evm_ext.vm.rules import BlockRules
 from openledger.genesis.hardforks import Hardfork
 from openledger.genesis.hashing import checksummed
 from openledger.node.rpc.errors import ServerError
+from openledger.node.rpc.fields import field, named
 from openledger.node.rpc.parameters import (
     decode_address,
     decode_bytes,
@@ -34,22 +35,23 @@ def decode_call_request(value: Any, chain_id: int, rules: BlockRules | None = No
     """Unknown fields are passed over, as geth does; `type` is one of them. With `rules`, fields of forks that are not
     active in the block are refused. Raises ValueError for a malformed field, ServerError for fields that do not fit."""
     fields = {name: item for name, item in decode_object(value).items() if item is not None}
-    if "chainId" in fields and decode_quantity(fields["chainId"]) != chain_id:
-        raise ServerError(f"chainId does not match node's (have={decode_quantity(fields['chainId'])}, want={chain_id})")
+    wanted = field(fields, "chainId", decode_quantity, chain_id)
+    if wanted != chain_id:
+        raise ServerError(f"chainId does not match node's (have={wanted}, want={chain_id})")
     max_fee, max_priority_fee = _fees(fields)
     request = CallRequest(
-        sender=decode_address(fields["from"]) if "from" in fields else bytes(20),
-        to=decode_address(fields["to"]) if "to" in fields else None,
-        gas=decode_uint64(fields["gas"]) if "gas" in fields else None,
+        sender=field(fields, "from", decode_address, bytes(20)),
+        to=field(fields, "to", decode_address, None),
+        gas=field(fields, "gas", decode_uint64, None),
         max_fee_per_gas=max_fee,
         max_priority_fee_per_gas=max_priority_fee,
-        value=decode_quantity(fields.get("value", "0x0")),
+        value=field(fields, "value", decode_quantity, 0),
         data=_data(fields),
-        access_list=tuple(list_of(_access_list_entry, MOST_ACCESS_LIST_ENTRIES)(fields.get("accessList", []))),
-        authorization_list=tuple(list_of(_authorization, MOST_OVERRIDES)(fields.get("authorizationList", []))),
-        blob_versioned_hashes=tuple(list_of(decode_hash, MOST_OVERRIDES)(fields.get("blobVersionedHashes", []))),
-        max_fee_per_blob_gas=decode_quantity(fields.get("maxFeePerBlobGas", "0x0")),
-        nonce=decode_uint64(fields["nonce"]) if "nonce" in fields else None,
+        access_list=tuple(field(fields, "accessList", _ACCESS_LIST, ())),
+        authorization_list=tuple(field(fields, "authorizationList", _AUTHORIZATIONS, ())),
+        blob_versioned_hashes=tuple(field(fields, "blobVersionedHashes", _BLOB_HASHES, ())),
+        max_fee_per_blob_gas=field(fields, "maxFeePerBlobGas", decode_quantity, 0),
+        nonce=field(fields, "nonce", decode_uint64, None),
         is_legacy="gasPrice" in fields,
     )
     if rules is not None:
@@ -81,7 +83,7 @@ def decode_block_overrides(value: Any) -> BlockOverrides:
     fields = {name: item for name, item in decode_object(value).items() if item is not None}
 
     def find(decode: Callable[[Any], T], *names: str) -> T | None:
-        return next((decode(fields[name]) for name in names if name in fields), None)
+        return next((field(fields, name, decode) for name in names if name in fields), None)
 
     withdrawals = find(list_of(decode_withdrawal, MOST_WITHDRAWALS), "withdrawals")
     return BlockOverrides(
@@ -102,10 +104,10 @@ def decode_withdrawal(value: Any) -> Withdrawal:
     """A validator withdrawal; its amount is gwei. Raises ValueError."""
     fields = decode_object(value)
     return Withdrawal(
-        index=decode_uint64(fields.get("index")),
-        validator_index=decode_uint64(fields.get("validatorIndex")),
-        address=decode_address(fields.get("address")),
-        amount=decode_uint64(fields.get("amount")),
+        index=field(fields, "index", decode_uint64),
+        validator_index=field(fields, "validatorIndex", decode_uint64),
+        address=field(fields, "address", decode_address),
+        amount=field(fields, "amount", decode_uint64),
     )
 
 
@@ -114,7 +116,9 @@ def decode_state_overrides(value: Any) -> dict[bytes, StateOverride]:
     fields = decode_object(value)
     if len(fields) > MOST_OVERRIDES:
         raise ValueError(f"{len(fields)} overridden accounts, at most {MOST_OVERRIDES}")
-    return {decode_address(address): _override(item) for address, item in fields.items()}
+    return {
+        named(address, decode_address)(address): named(address, _override)(item) for address, item in fields.items()
+    }
 
 
 def _override(value: Any) -> StateOverride:
@@ -123,14 +127,12 @@ def _override(value: Any) -> StateOverride:
     if "state" in fields and "statediff" in fields:
         raise ValueError("account has both 'state' and 'stateDiff'")
     return StateOverride(
-        balance=decode_quantity(fields["balance"]) if "balance" in fields else None,
-        nonce=decode_uint64(fields["nonce"]) if "nonce" in fields else None,
-        code=decode_bytes(fields["code"]) if "code" in fields else None,
-        state=_slots(fields["state"]) if "state" in fields else None,
-        state_diff=_slots(fields.get("statediff", {})),
-        move_precompile_to=decode_address(fields["moveprecompiletoaddress"])
-        if "moveprecompiletoaddress" in fields
-        else None,
+        balance=field(fields, "balance", decode_quantity, None),
+        nonce=field(fields, "nonce", decode_uint64, None),
+        code=field(fields, "code", decode_bytes, None),
+        state=field(fields, "state", _slots, None),
+        state_diff=field(fields, "statediff", _slots, {}),
+        move_precompile_to=field(fields, "moveprecompiletoaddress", decode_address, None),
     )
 
 
@@ -138,7 +140,7 @@ def _slots(value: Any) -> dict[int, int]:
     fields = decode_object(value)
     if len(fields) > MOST_OVERRIDDEN_SLOTS:
         raise ValueError(f"{len(fields)} overridden slots, at most {MOST_OVERRIDDEN_SLOTS}")
-    return {decode_slot(slot): int.from_bytes(decode_hash(word), "big") for slot, word in fields.items()}
+    return {named(slot, decode_slot)(slot): int.from_bytes(field(fields, slot, decode_hash), "big") for slot in fields}
 
 
 def _fees(fields: dict[str, Any]) -> tuple[int, int]:
@@ -146,16 +148,16 @@ def _fees(fields: dict[str, Any]) -> tuple[int, int]:
     if "gasPrice" in fields:
         if "maxFeePerGas" in fields or "maxPriorityFeePerGas" in fields:
             raise ServerError("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified")
-        price = decode_quantity(fields["gasPrice"])
+        price = field(fields, "gasPrice", decode_quantity)
         return price, price
-    max_fee = decode_quantity(fields.get("maxFeePerGas", "0x0"))
-    priority = decode_quantity(fields.get("maxPriorityFeePerGas", "0x0"))
+    max_fee = field(fields, "maxFeePerGas", decode_quantity, 0)
+    priority = field(fields, "maxPriorityFeePerGas", decode_quantity, 0)
     return max_fee, priority
 
 
 def _data(fields: dict[str, Any]) -> bytes:
-    data = decode_bytes(fields["data"]) if "data" in fields else None
-    code = decode_bytes(fields["input"]) if "input" in fields else None
+    data = field(fields, "data", decode_bytes, None)
+    code = field(fields, "input", decode_bytes, None)
     if data is not None and code is not None and data != code:
         raise ValueError(
             'both "data" and "input" are set and not equal. Please use "input" to pass transaction call data'
@@ -165,17 +167,27 @@ def _data(fields: dict[str, Any]) -> bytes:
 
 def _access_list_entry(value: Any) -> tuple[bytes, tuple[int, ...]]:
     fields = decode_object(value)
-    keys = list_of(decode_hash, MOST_ACCESS_LIST_ENTRIES)(fields.get("storageKeys") or [])
-    return decode_address(fields.get("address")), tuple(int.from_bytes(key, "big") for key in keys)
+    keys = field(fields, "storageKeys", _STORAGE_KEYS, ())
+    return field(fields, "address", decode_address), tuple(int.from_bytes(key, "big") for key in keys)
 
 
 def _authorization(value: Any) -> Authorization:
     fields = decode_object(value)
     return Authorization(
-        chain_id=decode_quantity(fields.get("chainId")),
-        address=decode_address(fields.get("address")),
-        nonce=decode_uint64(fields.get("nonce")),
-        y_parity=decode_quantity(fields.get("yParity", fields.get("v")), 255),
-        r=decode_quantity(fields.get("r")),
-        s=decode_quantity(fields.get("s")),
+        chain_id=field(fields, "chainId", decode_quantity),
+        address=field(fields, "address", decode_address),
+        nonce=field(fields, "nonce", decode_uint64),
+        y_parity=field(fields, "v" if fields.get("yParity") is None else "yParity", _decode_parity),
+        r=field(fields, "r", decode_quantity),
+        s=field(fields, "s", decode_quantity),
     )
+
+
+def _decode_parity(value: Any) -> int:
+    return decode_quantity(value, 255)
+
+
+_STORAGE_KEYS = list_of(decode_hash, MOST_ACCESS_LIST_ENTRIES)
+_ACCESS_LIST = list_of(_access_list_entry, MOST_ACCESS_LIST_ENTRIES)
+_AUTHORIZATIONS = list_of(_authorization, MOST_OVERRIDES)
+_BLOB_HASHES = list_of(decode_hash, MOST_OVERRIDES)

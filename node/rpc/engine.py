@@ -21,6 +21,7 @@ from openledger.evm_ext.requests import requests_hash
 from openledger.evm_ext.transactions import BLOB
 from openledger.genesis.counted import counted
 from openledger.genesis.hardforks import Hardfork
+from openledger.node.build import commit
 from openledger.node.rpc.engine_builder import DataLimits, Draft, PayloadBuilder
 from openledger.node.rpc.engine_formats import (
     AttributesCall,
@@ -46,9 +47,10 @@ from openledger.node.rpc.errors import (
     RpcError,
     ServerError,
 )
+from openledger.node.rpc.fields import FieldError, named
 from openledger.node.rpc.formats import Json, hex_bytes, withdrawals_json
 from openledger.node.rpc.methods import Parameter, methods_of, rpc_method
-from openledger.node.rpc.parameters import HASH, INDEX, OBJECT, decode_bytes, decode_hash, decode_text, list_of
+from openledger.node.rpc.parameters import INDEX, OBJECT, decode_bytes, decode_hash, decode_text, list_of
 
 MOST_BODIES = 1_024
 MOST_BLOB_HASHES = 4_096
@@ -81,11 +83,12 @@ _FORKS_OF_FORKCHOICE = {
 }
 
 _CANCUN_FIELDS = ("blobGasUsed", "excessBlobGas")
-_REFERENCES = Parameter(list_of(decode_hash, MOST_BLOB_HASHES))
+_REFERENCES = Parameter(named("expectedBlobVersionedHashes", list_of(decode_hash, MOST_BLOB_HASHES)))
+_BEACON_ROOT = Parameter(named("parentBeaconBlockRoot", decode_hash))
 _BODY_HASHES = Parameter(list_of(decode_hash, 1 << 20))
-_STATE = Parameter(decode_forkchoice_state)
-_ATTRIBUTES = Parameter(decode_attributes).optional()
-_REQUESTS = Parameter(decode_requests)
+_STATE = Parameter(named("forkchoiceState", decode_forkchoice_state))
+_ATTRIBUTES = Parameter(named("payloadAttributes", decode_attributes)).optional()
+_REQUESTS = Parameter(named("executionRequests", decode_requests))
 
 
 def _decode_payload_id(value: Any) -> bytes:
@@ -135,13 +138,13 @@ class EngineApi:
         (require_fields if fork is Hardfork.SHANGHAI else refuse_fields)(fields, ("withdrawals",), "the payload")
         return self._new_payload(payload, 2)
 
-    @rpc_method("engine_newPayloadV3", OBJECT, _REFERENCES, HASH, slow=True)
+    @rpc_method("engine_newPayloadV3", OBJECT, _REFERENCES, _BEACON_ROOT, slow=True)
     def new_payload_v3(self, value: dict[str, Any], blob_hashes: list[bytes], beacon_root: bytes) -> Json:
         payload, fields = self._payload(value, beacon_root)
         require_fields(fields, ("withdrawals", *_CANCUN_FIELDS), "the payload")
         return self._new_payload(payload, 3, blob_hashes)
 
-    @rpc_method("engine_newPayloadV4", OBJECT, _REFERENCES, HASH, _REQUESTS, slow=True)
+    @rpc_method("engine_newPayloadV4", OBJECT, _REFERENCES, _BEACON_ROOT, _REQUESTS, slow=True)
     def new_payload_v4(
         self, value: dict[str, Any], blob_hashes: list[bytes], beacon_root: bytes, requests: tuple[bytes, ...]
     ) -> Json:
@@ -159,7 +162,7 @@ class EngineApi:
         try:
             return decode_payload(value, is_op=self._is_op, parent_beacon_block_root=beacon_root)
         except ValueError as error:
-            raise InvalidParams(f"invalid argument 0: {error}") from error
+            raise InvalidParams(f"invalid argument 0: {FieldError.within('executionPayload', error)}") from error
 
     def _new_payload(
         self,
@@ -382,7 +385,8 @@ class EngineApi:
 
     @rpc_method("engine_getClientVersionV1", OBJECT)
     def client_versions(self, _: dict[str, Any]) -> list[Json]:
-        return [{"code": CLIENT_CODE, "name": "openledger", "version": self._client_version, "commit": "0x00000000"}]
+        version = self._client_version
+        return [{"code": CLIENT_CODE, "name": "openledger", "version": version, "commit": hex_bytes(commit())}]
 
     @rpc_method("engine_signalSuperchainV1", OBJECT)
     def signal_superchain(self, _: dict[str, Any]) -> str:

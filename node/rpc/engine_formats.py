@@ -14,6 +14,7 @@ from openledger.evm_ext.block import Block, withdrawals_trie_root
 from openledger.evm_ext.payload import ExecutionPayload, PayloadAttributes
 from openledger.node.rpc.call_request import MOST_WITHDRAWALS, decode_withdrawal
 from openledger.node.rpc.errors import InvalidParams
+from openledger.node.rpc.fields import field
 from openledger.node.rpc.formats import Json, hex_bytes, withdrawals_json
 from openledger.node.rpc.parameters import (
     decode_address,
@@ -30,6 +31,9 @@ MOST_TRANSACTIONS = 1_048_576
 MOST_REQUESTS = 256
 BLOOM_BYTES = 256
 ZERO_HASH = bytes(32)
+
+_TRANSACTIONS = list_of(decode_bytes, MOST_TRANSACTIONS)
+_WITHDRAWALS = list_of(decode_withdrawal, MOST_WITHDRAWALS)
 
 
 class Status(StrEnum):
@@ -73,7 +77,7 @@ def decode_forkchoice_state(value: Any) -> ForkchoiceState:
     """Raises ValueError."""
     fields = decode_object(value)
     head, safe, finalized = (
-        decode_hash(fields.get(name)) for name in ("headBlockHash", "safeBlockHash", "finalizedBlockHash")
+        field(fields, name, decode_hash) for name in ("headBlockHash", "safeBlockHash", "finalizedBlockHash")
     )
     return ForkchoiceState(head, None if safe == ZERO_HASH else safe, None if finalized == ZERO_HASH else finalized)
 
@@ -88,32 +92,29 @@ def decode_payload(
 
     Fields that a version lacks are left at their neutral values: who calls says which have to be there."""
     fields = {name: item for name, item in decode_object(value).items() if item is not None}
-    bloom = decode_bytes(fields.get("logsBloom"))
-    if len(bloom) != BLOOM_BYTES:
-        raise ValueError(f"logsBloom has {len(bloom)} bytes, want {BLOOM_BYTES}")
-    withdrawals = tuple(list_of(decode_withdrawal, MOST_WITHDRAWALS)(fields.get("withdrawals", [])))
+    withdrawals = tuple(field(fields, "withdrawals", _WITHDRAWALS, ()))
     if is_op and "withdrawalsRoot" in fields:
-        withdrawals_root = decode_hash(fields["withdrawalsRoot"])
+        withdrawals_root = field(fields, "withdrawalsRoot", decode_hash)
     else:
         withdrawals_root = withdrawals_trie_root(withdrawals)
     payload = ExecutionPayload(
-        parent_hash=decode_hash(fields.get("parentHash")),
-        fee_recipient=decode_address(fields.get("feeRecipient")),
-        state_root=decode_hash(fields.get("stateRoot")),
-        receipts_root=decode_hash(fields.get("receiptsRoot")),
-        logs_bloom=bloom,
-        prev_randao=decode_hash(fields.get("prevRandao")),
-        block_number=decode_uint64(fields.get("blockNumber")),
-        gas_limit=decode_uint64(fields.get("gasLimit")),
-        gas_used=decode_uint64(fields.get("gasUsed")),
-        timestamp=decode_uint64(fields.get("timestamp")),
-        extra_data=decode_bytes(fields.get("extraData")),
-        base_fee_per_gas=decode_quantity(fields.get("baseFeePerGas")),
-        block_hash=decode_hash(fields.get("blockHash")),
-        transactions=tuple(list_of(decode_bytes, MOST_TRANSACTIONS)(fields.get("transactions"))),
+        parent_hash=field(fields, "parentHash", decode_hash),
+        fee_recipient=field(fields, "feeRecipient", decode_address),
+        state_root=field(fields, "stateRoot", decode_hash),
+        receipts_root=field(fields, "receiptsRoot", decode_hash),
+        logs_bloom=field(fields, "logsBloom", _decode_bloom),
+        prev_randao=field(fields, "prevRandao", decode_hash),
+        block_number=field(fields, "blockNumber", decode_uint64),
+        gas_limit=field(fields, "gasLimit", decode_uint64),
+        gas_used=field(fields, "gasUsed", decode_uint64),
+        timestamp=field(fields, "timestamp", decode_uint64),
+        extra_data=field(fields, "extraData", decode_bytes),
+        base_fee_per_gas=field(fields, "baseFeePerGas", decode_quantity),
+        block_hash=field(fields, "blockHash", decode_hash),
+        transactions=tuple(field(fields, "transactions", _TRANSACTIONS)),
         withdrawals=withdrawals,
-        blob_gas_used=decode_uint64(fields.get("blobGasUsed", "0x0")),
-        excess_blob_gas=decode_uint64(fields.get("excessBlobGas", "0x0")),
+        blob_gas_used=field(fields, "blobGasUsed", decode_uint64, 0),
+        excess_blob_gas=field(fields, "excessBlobGas", decode_uint64, 0),
         withdrawals_root=withdrawals_root,
         parent_beacon_block_root=parent_beacon_block_root,
     )
@@ -176,22 +177,32 @@ class AttributesCall:
 def decode_attributes(value: Any) -> AttributesCall:
     """Payload attributes of any version, with the OP-Stack's. Raises ValueError."""
     fields: Mapping[str, Any] = {name: item for name, item in decode_object(value).items() if item is not None}
-    params = decode_bytes(fields["eip1559Params"]) if "eip1559Params" in fields else None
-    if params is not None and len(params) != 8:
-        raise ValueError(f"eip1559Params has 8 bytes, got {len(params)}")
-    root = decode_hash(fields["parentBeaconBlockRoot"]) if "parentBeaconBlockRoot" in fields else ZERO_HASH
     attributes = PayloadAttributes(
-        timestamp=decode_uint64(fields.get("timestamp")),
-        prev_randao=decode_hash(fields.get("prevRandao")),
-        suggested_fee_recipient=decode_address(fields.get("suggestedFeeRecipient")),
-        parent_beacon_block_root=root,
-        transactions=tuple(list_of(decode_bytes, MOST_TRANSACTIONS)(fields.get("transactions", []))),
-        no_tx_pool=decode_boolean(fields.get("noTxPool", False)),
-        gas_limit=decode_uint64(fields["gasLimit"]) if "gasLimit" in fields else None,
-        eip_1559_params=params,
-        withdrawals=tuple(list_of(decode_withdrawal, MOST_WITHDRAWALS)(fields.get("withdrawals", []))),
+        timestamp=field(fields, "timestamp", decode_uint64),
+        prev_randao=field(fields, "prevRandao", decode_hash),
+        suggested_fee_recipient=field(fields, "suggestedFeeRecipient", decode_address),
+        parent_beacon_block_root=field(fields, "parentBeaconBlockRoot", decode_hash, ZERO_HASH),
+        transactions=tuple(field(fields, "transactions", _TRANSACTIONS, ())),
+        no_tx_pool=field(fields, "noTxPool", decode_boolean, False),
+        gas_limit=field(fields, "gasLimit", decode_uint64, None),
+        eip_1559_params=field(fields, "eip1559Params", _decode_eip_1559_params, None),
+        withdrawals=tuple(field(fields, "withdrawals", _WITHDRAWALS, ())),
     )
     return AttributesCall(attributes, frozenset(fields))
+
+
+def _decode_bloom(value: Any) -> bytes:
+    return _exactly(BLOOM_BYTES, decode_bytes(value))
+
+
+def _decode_eip_1559_params(value: Any) -> bytes:
+    return _exactly(8, decode_bytes(value))
+
+
+def _exactly(size: int, value: bytes) -> bytes:
+    if len(value) != size:
+        raise ValueError(f"{len(value)} bytes, want {size}")
+    return value
 
 
 def require_fields(fields: frozenset[str], names: tuple[str, ...], what: str) -> None:

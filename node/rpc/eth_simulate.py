@@ -33,6 +33,7 @@ from openledger.node.rpc.errors import (
     ServerError,
 )
 from openledger.node.rpc.eth_calls import with_checksums
+from openledger.node.rpc.fields import field
 from openledger.node.rpc.formats import Json, block_json, hex_bytes, located_log_json
 from openledger.node.rpc.methods import rpc_method
 from openledger.node.rpc.parameters import BLOCK, LATEST, OBJECT, BlockReference, decode_boolean, decode_object, list_of
@@ -69,6 +70,7 @@ _CODE_OF_ERROR: Final = (
     (PrecompileMovedToItself, MOVED_TO_ITSELF),
 )
 _MOST_CALLS = 5_000
+_NO_OVERRIDES = BlockOverrides()
 
 
 class EthSimulate:
@@ -81,9 +83,9 @@ class EthSimulate:
         """Blocks as they would be after `block`, with the result of each call."""
         limits = self._backend.limits
         try:
-            blocks = list_of(self._block, MOST_BLOCKS + 1)(request.get("blockStateCalls") or [])
+            blocks: list[SimulatedCalls] = field(request, "blockStateCalls", list_of(self._block, MOST_BLOCKS + 1), [])
             validation, transfers, full = (
-                decode_boolean(request.get(name) or False)
+                field(request, name, decode_boolean, False)
                 for name in ("validation", "traceTransfers", "returnFullTransactions")
             )
         except ValueError as error:
@@ -120,12 +122,12 @@ class EthSimulate:
         return [_block_json(item, full) for item in simulated]
 
     def _block(self, value: Any) -> SimulatedCalls:
-        fields = {name: item for name, item in decode_object(value).items() if item is not None}
+        fields = decode_object(value)
         calls = list_of(lambda call: decode_call_request(call, self._chain.chain_id), _MOST_CALLS)
         return SimulatedCalls(
-            calls=tuple(calls(fields.get("calls", []))),
-            block=decode_block_overrides(fields["blockOverrides"]) if "blockOverrides" in fields else BlockOverrides(),
-            state=decode_state_overrides(fields["stateOverrides"]) if "stateOverrides" in fields else {},
+            calls=tuple(field(fields, "calls", calls, ())),
+            block=field(fields, "blockOverrides", decode_block_overrides, _NO_OVERRIDES),
+            state=field(fields, "stateOverrides", decode_state_overrides, {}),
         )
 
 

@@ -3,6 +3,7 @@
 from openledger.evm_ext.state.view import StateView
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.errors import CLIENT_LIMIT_EXCEEDED, INVALID_PARAMS, InvalidParams, RpcError
+from openledger.node.rpc.fields import field, named
 from openledger.node.rpc.formats import Json, hex_bytes, hex_word
 from openledger.node.rpc.methods import Parameter, rpc_method
 from openledger.node.rpc.parameters import (
@@ -29,7 +30,8 @@ def _decode_storage_request(value: object) -> dict[bytes, tuple[str, list[int]]]
     fields = decode_object(value)
     slots = list_of(decode_slot, MOST_PROOF_KEYS)
     return {
-        decode_address(address): (hex_bytes(decode_address(address)), slots(keys)) for address, keys in fields.items()
+        (decoded := named(address, decode_address)(address)): (hex_bytes(decoded), field(fields, address, slots))
+        for address in fields
     }
 
 

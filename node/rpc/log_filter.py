@@ -1,16 +1,18 @@
 """Which logs a caller asked for: the criteria of queries, filters and subscriptions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from openledger.evm_ext.chain import Chain, LocatedLog
+from openledger.node.rpc.fields import field
 from openledger.node.rpc.parameters import (
     BlockReference,
     decode_address,
     decode_block_number,
     decode_hash,
     decode_object,
+    list_of,
 )
 
 MOST_TOPICS = 4
@@ -42,40 +44,47 @@ class LogQuery:
 def decode_log_query(value: Any) -> LogQuery:
     """eth_getLogs' and eth_newFilter's object. Raises ValueError."""
     fields = decode_object(value)
-    block_hash = fields.get("blockHash")
-    first, last = fields.get("fromBlock"), fields.get("toBlock")
+    block_hash = field(fields, "blockHash", decode_hash, None)
+    first = field(fields, "fromBlock", decode_block_number, None)
+    last = field(fields, "toBlock", decode_block_number, None)
     if block_hash is not None and (first is not None or last is not None):
         raise ValueError("cannot specify both BlockHash and FromBlock/ToBlock, choose one or the other")
     return LogQuery(
         criteria=decode_log_criteria(fields),
-        block_hash=None if block_hash is None else decode_hash(block_hash),
-        first=None if first is None else decode_block_number(first),
-        last=None if last is None else decode_block_number(last),
+        block_hash=block_hash,
+        first=first,
+        last=last,
     )
 
 
 def decode_log_criteria(value: Any) -> LogCriteria:
     """The `address` and `topics` of a filter object, others ignored. Raises ValueError."""
     fields = decode_object(value)
-    topics = fields.get("topics")
-    if topics is None:
-        topics = []
-    if not isinstance(topics, list):
-        raise ValueError("topics must be a list")
-    if len(topics) > MOST_TOPICS:
-        raise ValueError(f"{len(topics)} topics, a log has at most {MOST_TOPICS}")
     return LogCriteria(
-        addresses=_alternatives(fields.get("address"), decode_address, "address"),
-        topics=tuple(_alternatives(topic, decode_hash, "topic") for topic in topics),
+        addresses=field(fields, "address", _decode_addresses, frozenset()),
+        topics=tuple(field(fields, "topics", _decode_topics, ())),
     )
 
 
-def _alternatives(value: Any, decode: Any, what: str) -> frozenset[bytes]:
-    if value is None:
-        return frozenset()
-    items = value if isinstance(value, list) else [value]
-    if len(items) > MOST_ALTERNATIVES:
-        raise ValueError(f"{len(items)} alternatives for one {what}, at most {MOST_ALTERNATIVES}")
-    if what == "topic" and any(item is None for item in items):
+def _decode_addresses(value: Any) -> frozenset[bytes]:
+    return frozenset(_alternatives(value, decode_address))
+
+
+def _decode_topics(value: Any) -> list[frozenset[bytes]]:
+    if isinstance(value, list) and len(value) > MOST_TOPICS:
+        raise ValueError(f"{len(value)} topics, a log has at most {MOST_TOPICS}")
+    topics: list[frozenset[bytes]] = list_of(_decode_topic, MOST_TOPICS)(value)
+    return topics
+
+
+def _decode_topic(value: Any) -> frozenset[bytes]:
+    if value is None or (isinstance(value, list) and any(item is None for item in value)):
         return frozenset()  # geth: null among alternatives means any
-    return frozenset(decode(item) for item in items)
+    return frozenset(_alternatives(value, decode_hash))
+
+
+def _alternatives(value: Any, decode: Callable[[Any], bytes]) -> list[bytes]:
+    if not isinstance(value, list):
+        return [decode(value)]
+    alternatives: list[bytes] = list_of(decode, MOST_ALTERNATIVES)(value)
+    return alternatives

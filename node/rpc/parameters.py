@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from openledger.node.rpc.fields import FieldError, field
 from openledger.node.rpc.methods import Parameter
 
 Label = Literal["latest", "safe", "finalized", "pending", "earliest"]
@@ -139,7 +140,13 @@ def list_of(decode: Any, maximum: int) -> Any:
             raise ValueError(f"expected a list, got {_kind(value)}")
         if len(value) > maximum:
             raise ValueError(f"{len(value)} items, at most {maximum}")
-        return [decode(item) for item in value]
+        decoded: list[Any] = []
+        try:
+            for item in value:
+                decoded.append(decode(item))
+        except ValueError as error:
+            raise FieldError.within(f"[{len(decoded)}]", error) from error
+        return decoded
 
     return decode_list
 
@@ -151,14 +158,15 @@ def decode_object(value: Any) -> dict[str, Any]:
 
 
 def _block_object(value: dict[str, Any]) -> BlockReference:
-    number, block_hash = value.get("blockNumber"), value.get("blockHash")
+    number = field(value, "blockNumber", decode_block_number, None)
+    block_hash = field(value, "blockHash", decode_hash, None)
     if number is not None and block_hash is not None:
         raise ValueError("cannot specify both BlockHash and BlockNumber, choose one or the other")
     if block_hash is not None:
-        canonical = value.get("requireCanonical", False)
-        return BlockReference(hash=decode_hash(block_hash), require_canonical=decode_boolean(canonical))
+        canonical = field(value, "requireCanonical", decode_boolean, False)
+        return BlockReference(hash=block_hash, require_canonical=canonical)
     if number is not None:
-        return decode_block_number(number)
+        return number
     raise ValueError("a block object needs blockNumber or blockHash")
 
 

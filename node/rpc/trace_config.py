@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from openledger.evm_ext.overrides import BlockOverrides, StateOverride
 from openledger.node.rpc.call_request import decode_block_overrides, decode_state_overrides
+from openledger.node.rpc.fields import field
 from openledger.node.rpc.parameters import decode_count, decode_object, decode_text
 
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -21,7 +23,7 @@ class TraceConfig:
     The last three are for calls only. `reexec` is passed over: the state is there or it is not."""
 
     tracer: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     timeout_s: float | None = None
     state_overrides: dict[bytes, StateOverride] | None = None
     block_overrides: BlockOverrides | None = None
@@ -31,15 +33,15 @@ class TraceConfig:
 def decode_trace_config(value: Any) -> TraceConfig:
     """geth's TraceConfig and TraceCallConfig. Raises ValueError."""
     fields = {name: item for name, item in decode_object(value).items() if item is not None}
-    tracer = decode_text(fields.get("tracer", ""))
-    options = decode_object(fields.get("tracerConfig", {})) if tracer else fields
+    tracer = field(fields, "tracer", decode_text, "")
+    options = field(fields, "tracerConfig", decode_object, {}) if tracer else fields
     return TraceConfig(
         tracer=tracer,
         options=options,
-        timeout_s=decode_duration(fields["timeout"]) if "timeout" in fields else None,
-        state_overrides=decode_state_overrides(fields["stateOverrides"]) if "stateOverrides" in fields else None,
-        block_overrides=decode_block_overrides(fields["blockOverrides"]) if "blockOverrides" in fields else None,
-        transaction_index=decode_count(fields["txIndex"]) if "txIndex" in fields else None,
+        timeout_s=field(fields, "timeout", decode_duration, None),
+        state_overrides=field(fields, "stateOverrides", decode_state_overrides, None),
+        block_overrides=field(fields, "blockOverrides", decode_block_overrides, None),
+        transaction_index=field(fields, "txIndex", decode_count, None),
     )
 
 

@@ -190,6 +190,7 @@ def test_a_missing_preimage_is_named(files, tmp_path):
         ("attributes", lambda c: c.pop("gasLimit") and None, "gasLimit"),
         ("attributes", lambda c: c.update(timestamp=hex(1_600_000_000)), "timestamp"),
         ("attributes", lambda c: c.update(transactions=["0x05"]), "transaction 0"),
+        ("attributes", lambda c: c.update(withdrawals=[{"index": 1}]), "withdrawals[0].index: expected a hex string"),
         ("witness", lambda c: [1], "witness"),
     ],
 )

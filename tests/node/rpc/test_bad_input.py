@@ -80,6 +80,33 @@ def test_params_that_are_no_list_are_refused(still_node):
         assert post(still_node, json.dumps(body).encode()).json()["error"]["code"] == INVALID_PARAMS
 
 
+OVERRIDDEN = {ADDRESS: {"state": {HASH: "0x1"}}}
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "path"),
+    [
+        ("eth_call", [{"from": 5}], "from"),
+        ("eth_call", [{"accessList": [{"address": ADDRESS, "storageKeys": [HASH, "0x1"]}]}], "accessList[0].storageKeys[1]"),
+        ("eth_call", [{"accessList": [{"address": ADDRESS}, {}]}], "accessList[1].address"),
+        ("eth_estimateGas", [{"authorizationList": [{"chainId": "1"}]}], "authorizationList[0].chainId"),
+        ("eth_call", [{}, "latest", OVERRIDDEN], f"{ADDRESS}.state.{HASH}"),
+        ("eth_call", [{}, "latest", {"0x12": {}}], "0x12"),
+        ("eth_call", [{}, "latest", {}, {"baseFeePerGas": "5"}], "baseFeePerGas"),
+        ("eth_call", [{}, {"blockNumber": 5}], "blockNumber"),
+        ("eth_simulateV1", [{"blockStateCalls": [{}, {"calls": [{"to": "0x"}]}]}], "blockStateCalls[1].calls[0].to"),
+        ("eth_simulateV1", [{"blockStateCalls": [{"stateOverrides": OVERRIDDEN}]}], f"blockStateCalls[0].stateOverrides.{ADDRESS}"),
+        ("eth_getLogs", [{"topics": [None, [HASH, 5]]}], "topics[1][1]"),
+        ("debug_traceCall", [{}, "latest", {"blockOverrides": {"time": -1}}], "blockOverrides.time"),
+        ("eth_getStorageValues", [{ADDRESS: ["zz"]}], f"{ADDRESS}[0]"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_inside_an_object_is_named(still_rpc, method, params, path):
+    refused = still_rpc.error(method, *params)
+    assert refused["code"] == INVALID_PARAMS
+    assert f": {path}" in refused["message"]
+
+
 @pytest.mark.parametrize("depth", [900, 5_000, 200_000])
 def test_deep_json_is_refused_over_http_and_websocket(still_node, depth):
     body = b'{"jsonrpc":"2.0","id":1,"method":"eth_call","params":' + b"[" * depth + b"]" * depth + b"}"

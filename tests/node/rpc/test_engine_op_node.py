@@ -291,8 +291,18 @@ def test_attributes_that_no_block_can_have_are_refused_and_the_head_still_moves(
         assert error["code"] == -38003, (words, error)
         assert words in error["message"]
     assert latest(engine)["hash"] == first["blockHash"]
-    malformed = attributes(first) | {"eip1559Params": "0x00"}
-    assert engine.error("engine_forkchoiceUpdatedV3", forkchoice(first["blockHash"]), malformed)["code"] == -32602
+    withdrawal = {"index": "0x0", "validatorIndex": "0x0", "address": FEE_RECIPIENT, "amount": 5}
+    for path, change in {
+        "payloadAttributes.eip1559Params": {"eip1559Params": "0x00"},
+        "payloadAttributes.withdrawals[0].amount": {"withdrawals": [withdrawal]},
+        "payloadAttributes.transactions[1]": {"transactions": [l1_info(2), 7]},
+        "payloadAttributes.prevRandao": {"prevRandao": None},
+    }.items():
+        error = engine.error("engine_forkchoiceUpdatedV3", forkchoice(first["blockHash"]), attributes(first) | change)
+        assert (error["code"], f": {path}: " in error["message"]) == (-32602, True), error
+    malformed = forkchoice(first["blockHash"], safe="0x12")
+    error = engine.error("engine_forkchoiceUpdatedV3", malformed, None)
+    assert "forkchoiceState.safeBlockHash: " in error["message"]
 
 
 def test_each_version_takes_its_own_fork_only(engine):
@@ -306,6 +316,16 @@ def test_each_version_takes_its_own_fork_only(engine):
     assert engine.error("engine_newPayloadV4", payload, [], root, ["0x01ff"])["code"] == -32602
     without_root = {key: value for key, value in payload.items() if key != "withdrawalsRoot"}
     assert engine.error("engine_newPayloadV4", without_root, [], root, [])["code"] == -32602
+    for path, arguments in {
+        "executionPayload.baseFeePerGas": ({**payload, "baseFeePerGas": 7}, [], root, []),
+        "executionPayload.withdrawals[0]": ({**payload, "withdrawals": [5]}, [], root, []),
+        "executionPayload.stateRoot": ({**payload, "stateRoot": None}, [], root, []),
+        "expectedBlobVersionedHashes[0]": (payload, ["0x01"], root, []),
+        "parentBeaconBlockRoot": (payload, [], "0x", []),
+        "executionRequests[1]": (payload, [], root, ["0x0001", 1]),
+    }.items():
+        error = engine.error("engine_newPayloadV4", *arguments)
+        assert (error["code"], f": {path}: " in error["message"]) == (-32602, True), error
     wrong_blobs = engine("engine_newPayloadV4", payload, ["0x01" + "00" * 31], root, [])
     assert (wrong_blobs["status"], wrong_blobs["latestValidHash"]) == ("INVALID", None)
     started = engine("engine_forkchoiceUpdatedV3", forkchoice(payload["parentHash"]), attributes(latest(engine), l1=9))
@@ -407,6 +427,8 @@ def test_the_client_says_what_it_is(engine):
         "engine_getClientVersionV1", {"code": "ON", "name": "op-node", "version": "v1", "commit": "0x0"}
     )
     assert (version["code"], version["name"]) == ("OL", "openledger")
+    assert len(bytes.fromhex(version["commit"].removeprefix("0x"))) == 4
+    assert version["commit"] != "0x00000000"
     signal = engine("engine_signalSuperchainV1", {"recommended": ZERO, "required": ZERO})
     assert int(signal, 16) >> 96 == 9
     too_many = engine.error("engine_getPayloadBodiesByRangeV1", "0x1", "0x401")
