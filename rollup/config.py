@@ -14,7 +14,12 @@ from openledger.rollup.codec.system_config import (
 )
 
 FORKS_AT_GENESIS = ("regolith", "canyon", "delta", "ecotone", "fjord", "granite", "holocene", "isthmus")
-LATER_FORKS = ("jovian", "interop")
+_KNOWN_TIMES = frozenset(("block_time", *(f"{fork}_time" for fork in FORKS_AT_GENESIS)))
+
+COMMITMENT_TYPE = "GenericCommitment"
+
+# Commitments of this type cannot be challenged on L1, but op-node takes no window of 0; it finalizes so much later.
+_NO_WINDOW = 1
 
 
 class InvalidRollupConfig(ValueError):
@@ -81,7 +86,7 @@ class RollupConfig:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The document op-node reads as rollup.json."""
+        """The document op-node reads as rollup.json (its rollup.Config at Isthmus), which refuses fields it does not know."""
         system = self.genesis_system_config
         operator_fee = system.operator_fee_scalar.to_bytes(4, "big") + system.operator_fee_constant.to_bytes(8, "big")
         return {
@@ -116,9 +121,9 @@ class RollupConfig:
             },
             "alt_da": {
                 "da_challenge_contract_address": _hex(bytes(20)),
-                "da_commitment_type": "GenericCommitment",
-                "da_challenge_window": 0,
-                "da_resolve_window": 0,
+                "da_commitment_type": COMMITMENT_TYPE,
+                "da_challenge_window": _NO_WINDOW,
+                "da_resolve_window": _NO_WINDOW,
             },
         }
 
@@ -134,14 +139,12 @@ class RollupConfig:
 
     @classmethod
     def _from_json(cls, document: Mapping[str, Any]) -> "RollupConfig":
-        for fork in FORKS_AT_GENESIS:
-            if document[f"{fork}_time"] != 0:
-                raise InvalidRollupConfig(
-                    f"{fork}_time is {document[f'{fork}_time']}: only chains with it at 0 are derived"
-                )
-        for fork in LATER_FORKS:
-            if document.get(f"{fork}_time") is not None:
-                raise InvalidRollupConfig(f"{fork}_time is set: {fork} is not known to this version")
+        _check_forks(document)
+        alt_da = document.get("alt_da")
+        if alt_da is not None and alt_da["da_commitment_type"] != COMMITMENT_TYPE:
+            raise InvalidRollupConfig(
+                f"da_commitment_type is {alt_da['da_commitment_type']!r}: only chains with {COMMITMENT_TYPE} are derived"
+            )
         genesis, fees = document["genesis"], document["chain_op_config"]
         system = genesis["system_config"]
         base_fee_scalar, blob_base_fee_scalar = decode_fee_scalar(_data(system, "scalar", 32))
@@ -173,6 +176,22 @@ class RollupConfig:
             eip_1559_elasticity=_number(fees, "eip1559Elasticity", 1),
             eip_1559_denominator=_number(fees, "eip1559DenominatorCanyon", 1),
         )
+
+
+def _check_forks(document: Mapping[str, Any]) -> None:
+    """Raises `InvalidRollupConfig` for a chain that does not begin at Isthmus, or leaves it."""
+    for fork in FORKS_AT_GENESIS:
+        time = document[f"{fork}_time"]
+        if time != 0:
+            raise InvalidRollupConfig(
+                f"{fork}_time is {time}: only chains that begin at Isthmus are derived, with all times up to isthmus_time 0"
+            )
+    for name, time in document.items():
+        if name.endswith("_time") and name not in _KNOWN_TIMES and time is not None:
+            raise InvalidRollupConfig(
+                f"{name} is {time}: the chain leaves Isthmus then, and this version knows no later rules (Jovian and on); "
+                "it would derive other blocks from there"
+            )
 
 
 def _hex(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""`openledger rollup`: what operators debug the rollup with. Needs no node."""
+"""`openledger rollup`: what operators debug the rollup with, and what an independent node is pointed at it with."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import trio
 import typer
 
 from openledger.genesis.presets import DEVNET
 from openledger.node.cli.input_file import read_bytes_or_hex
+from openledger.node.cli.options import DataDir, NetworkFile, default_data_dir
 from openledger.node.errors import StartupError, UserError
 
 if TYPE_CHECKING:
+    from openledger.node.network import Network
     from openledger.rollup.codec.readable import ChainTimes
 
-app = typer.Typer(help="Look into what the rollup writes to L1 and the DA layer.", no_args_is_help=True)
+app = typer.Typer(help="Look into what the rollup writes; point an independent node at it.", no_args_is_help=True)
 
 
 class Kind(StrEnum):
@@ -34,7 +37,7 @@ class Kind(StrEnum):
 
 @app.callback()
 def rollup() -> None:
-    """Look into what the rollup writes to L1 and the DA layer."""
+    """Look into what the rollup writes to L1 and the DA layer; point an independent node at it."""
 
 
 @app.command()
@@ -61,7 +64,65 @@ def decode(
         shown = DECODERS[kind.value](data, chain)
     except ValueError as error:
         raise UserError(f"{file} holds no {kind.value} that can be read: {error}") from error
-    json.dump(shown, sys.stdout, indent=2)
+    _print_json(shown)
+
+
+@app.command()
+def config(
+    network_file: NetworkFile = None,
+    data_dir: DataDir = None,
+    rpc: Annotated[str | None, typer.Option(help="Ask the node at this JSON-RPC URL instead.")] = None,
+) -> None:
+    """Print the chain's rollup.json, as op-node reads it with --rollup.config.
+
+    Example: `openledger rollup config > rollup.json`
+
+    An op-node with it needs `--altda.enabled --altda.da-server URL` for the DA server, L1 by --l1, and an execution client
+    by --l2 that starts from `openledger rollup genesis`, such as `openledger rpc` or, until our own precompiles are called,
+    op-geth.
+    """
+    if rpc is not None:
+        _print_json(_asked(rpc, "optimism_rollupConfig"))
+        return
+    from openledger.node.rollup_node import rollup_config_of
+
+    _print_json(rollup_config_of(_network(network_file, data_dir)).to_json())
+
+
+@app.command()
+def genesis(network_file: NetworkFile = None, data_dir: DataDir = None) -> None:
+    """Print the chain's L2 genesis.json in geth's form, for an execution client.
+
+    Example: `openledger rollup genesis > genesis.json`, then `openledger rpc --genesis genesis.json`
+    """
+    from openledger.genesis.presets import l2_genesis
+
+    network = _network(network_file, data_dir)
+    _print_json(l2_genesis(network.preset, network.timestamp_s).to_json())
+
+
+def _network(network_file: Path | None, data_dir: Path | None) -> Network:
+    """The network that `--network-file` names, else that of the data folder. Raises StartupError."""
+    from openledger.node.network import read_network
+
+    return read_network(network_file or (data_dir or default_data_dir()).expanduser() / "network.json")
+
+
+def _asked(url: str, method: str) -> Any:
+    from openledger.node.rpc_client import RpcClient, RpcError, RpcUnavailable
+
+    async def ask() -> Any:
+        async with RpcClient(url) as client:
+            return await client.call(method)
+
+    try:
+        return trio.run(ask)
+    except (RpcError, RpcUnavailable) as error:
+        raise UserError(f"{url} does not answer {method}: {error}") from error
+
+
+def _print_json(document: Any) -> None:
+    json.dump(document, sys.stdout, indent=2)
     print()
 
 

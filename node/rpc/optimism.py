@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
+from typing import Final, Literal
 
 from openledger.evm_ext.block import Header
 from openledger.node.rpc.errors import ServerError
@@ -15,6 +17,8 @@ from openledger.rollup.driver import Driver
 from openledger.rollup.engine import Engine
 from openledger.rollup.sync_status import l2_block_json
 
+_LABELS: Final[tuple[Literal["unsafe", "safe", "finalized"], ...]] = ("unsafe", "safe", "finalized")
+
 
 class OptimismRpc:
     def __init__(self, engine: Engine, driver: Driver, p2p: P2PService) -> None:
@@ -24,7 +28,11 @@ class OptimismRpc:
 
     @rpc_method("optimism_syncStatus")
     def sync_status(self) -> Json:
-        return self._driver.status.to_json()
+        """L1 as derivation last saw it, L2's heads as they are now: a sequencer builds on while derivation waits."""
+        heads = {label: self._engine.ref(self._engine.chain.head(label)) for label in _LABELS}
+        return replace(
+            self._driver.status, unsafe_l2=heads["unsafe"], safe_l2=heads["safe"], finalized_l2=heads["finalized"]
+        ).to_json()
 
     @rpc_method("optimism_rollupConfig")
     def rollup_config(self) -> Json:
@@ -48,7 +56,7 @@ class OptimismRpc:
             "blockRef": l2_block_json(self._engine.ref(header)),
             "withdrawalStorageRoot": hex_bytes(header.withdrawals_root),
             "stateRoot": hex_bytes(header.state_root),
-            "syncStatus": self._driver.status.to_json(),
+            "syncStatus": self.sync_status(),
         }
 
     @rpc_method("opp2p_self", trusted=True)

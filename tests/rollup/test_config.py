@@ -27,7 +27,12 @@ def test_the_json_has_op_nodes_names() -> None:
     ("change", "names"),
     [
         ({"isthmus_time": 5}, "isthmus_time"),
-        ({"jovian_time": 0}, "jovian_time"),
+        ({"canyon_time": None}, "canyon_time is None"),
+        ({"jovian_time": 1_900_000_000}, "jovian_time is 1900000000: the chain leaves Isthmus"),
+        ({"jovian_time": 0}, "jovian_time is 0"),
+        ({"karst_time": 5}, "no later rules"),
+        ({"pectra_blob_schedule_time": 5}, "pectra_blob_schedule_time"),
+        ({"alt_da": {"da_commitment_type": "KeccakCommitment"}}, "da_commitment_type is 'KeccakCommitment'"),
         ({"batch_inbox_address": "0x12"}, "batch_inbox_address"),
         ({"block_time": 0}, "block_time"),
         ({"l2_chain_id": "161299"}, "l2_chain_id"),
@@ -44,3 +49,9 @@ def test_a_missing_field_is_named() -> None:
     del document["seq_window_size"]
     with pytest.raises(InvalidRollupConfig, match="seq_window_size"):
         RollupConfig.from_json(document)
+
+
+def test_later_forks_that_are_not_planned_and_plain_ethereum_as_da_are_fine() -> None:
+    document = {**CONFIG.to_json(), "jovian_time": None}
+    del document["alt_da"]
+    assert RollupConfig.from_json(document) == CONFIG
