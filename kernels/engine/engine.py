@@ -54,7 +54,7 @@ class ServingEngine:
         self.max_context = min(config.max_context, model.transformer.max_context)
         pages = config.kv_tokens // config.page_tokens
         self._cache = KvCache(model.config, pages, config.page_tokens, model.transformer.steps)
-        self._scheduler = Scheduler(config, PageAllocator(pages, config.page_tokens))
+        self._scheduler = Scheduler(config, PageAllocator(pages, config.page_tokens, config.kept_tokens))
         self._adapters = AdapterStore(model.config, config, model.transformer.steps.array)
         self._exp = np.frombuffer(load_table(EXP), "<u4").astype(np.int64)
         self._sequences: dict[str, Sequence] = {}
@@ -119,6 +119,7 @@ class ServingEngine:
                 where = "the model's numbers left the range of binary32; nothing is owed for this request"
                 messages.append(self._fail(sequence, "numeric_fault", where))
             else:
+                self._scheduler.keep(sequence, count)
                 for offset in range(len(positions)):
                     messages += self._judge(sequence, logits[logit_row + offset])
                     if sequence.request.request_id not in self._sequences:
@@ -134,7 +135,12 @@ class ServingEngine:
         sampling = Sampling(temperature_milli=1000)
         for prompt in (1, 200):
             request = Generate(
-                request_id="", prompt_tokens=[0] * prompt, max_tokens=2, stop_tokens=[], sampling=sampling
+                request_id="",
+                prompt_tokens=[0] * prompt,
+                max_tokens=2,
+                stop_tokens=[],
+                sampling=sampling,
+                cache_salt=b"warm",
             )
             self.submit(request)
             self._sequences[""].adapters = (lora,)
@@ -152,6 +158,7 @@ class ServingEngine:
             adapters_resident=self._adapters.resident,
             adapter_hits_total=self._adapters.hits,
             adapter_loads_total=self._adapters.loads,
+            reused_tokens_total=self._scheduler.reused,
             prompt_tokens_total=self._prompt_tokens - self._generated_tokens,
             generated_tokens_total=self._generated_tokens,
         )

@@ -61,12 +61,14 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer a prompt. `stop_tokens` None means the model's own end-of-turn tokens.
 
-    `seed` and `request_hash` are 32 bytes: the first keys the sampling, the second the fingerprint.
+    `seed` and `request_hash` are 32 bytes: the first keys the sampling, the second the fingerprint. Only requests with
+    the same `cache_salt` may find what another left in the cache: how soon an answer begins tells of that.
     """
 
     request_id: str
     prompt_tokens: list[int]
     max_tokens: int
+    cache_salt: bytes = b""
     adapters: list[Adapter] = []
     sampling: Sampling = Sampling()
     seed: bytes = bytes(32)
@@ -181,6 +183,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     adapters_resident: int
     adapter_hits_total: int
     adapter_loads_total: int
+    reused_tokens_total: int
     prompt_tokens_total: int
     generated_tokens_total: int
 

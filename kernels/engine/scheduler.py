@@ -25,6 +25,8 @@ class Scheduler:
     pages: PageAllocator
     waiting: deque[Sequence] = field(default_factory=deque)
     running: list[Sequence] = field(default_factory=list)
+    reused: int = 0
+    """Positions that did not have to be computed, because a prompt began as another one had."""
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
@@ -67,8 +69,28 @@ class Scheduler:
             positions = sequence.prompt_length + sequence.request.max_tokens
             if sequence.forced:
                 positions = len(sequence.tokens)
-            pages = self.pages.take(positions)
-            if pages is None:
+            taken = self.pages.take(positions, self._prefix(sequence))
+            if taken is None:
                 return
+            pages, found = taken
             sequence.pages = np.array(pages, np.int64)
+            sequence.computed = found * self.pages.page_tokens
+            self.reused += sequence.computed
             self.running.append(self.waiting.popleft())
+
+    def _prefix(self, sequence: Sequence) -> list[bytes]:
+        """Keys of the pages that another sequence may have filled. Its last token always runs, as its logits are
+        wanted; and who checks an answer computes all of it."""
+        if sequence.forced or not self.pages.keeps:
+            return []
+        page_tokens = self.pages.page_tokens
+        return sequence.keys_of_pages((sequence.prompt_length - 1) // page_tokens, page_tokens)
+
+    def keep(self, sequence: Sequence, count: int) -> None:
+        """The last `count` computed positions are in the cache: pages that are full now may serve others."""
+        if sequence.forced or not self.pages.keeps:
+            return
+        page_tokens = self.pages.page_tokens
+        first, end = (sequence.computed - count) // page_tokens, sequence.computed // page_tokens
+        for page, key in zip(sequence.pages[first:end].tolist(), sequence.keys_of_pages(end, page_tokens)[first:]):
+            self.pages.keep(page, key)

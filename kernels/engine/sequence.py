@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from openledger.kernels.engine.answer import Answer
+from openledger.kernels.engine.kv_cache import prefix_next, prefix_start
 from openledger.kernels.engine.messages import Generate, Verify
 from openledger.kernels.model.transformer import Lora
 from openledger.kernels.ops.fingerprint import chain_next, chain_start, fingerprint_keys, hash_logits_host
@@ -17,6 +18,7 @@ class Sequence:
     """`tokens` are the prompt and what follows it: sampled so far, or, for a verification, what is claimed.
 
     `computed`: positions whose keys and values are in the cache. `judged`: output tokens sampled or checked.
+    `page_keys`: the cache's keys of its first pages, as far as they were needed.
     """
 
     request: Generate | Verify
@@ -28,6 +30,7 @@ class Sequence:
     computed: int = 0
     judged: int = 0
     fingerprint: bytes = b""
+    page_keys: list[bytes] = field(default_factory=list, repr=False)
     keys: Any = field(default=None, repr=False)
 
     @property
@@ -80,6 +83,15 @@ class Sequence:
         self.fingerprint = chain_next(self.fingerprint, hash_logits_host(logits, self.keys), token)
         self.judged += 1
         return token
+
+    def keys_of_pages(self, count: int, page_tokens: int) -> list[bytes]:
+        """The keys of its first `count` pages, all of whose tokens are known."""
+        assert isinstance(self.request, Generate)
+        while len(self.page_keys) < count:
+            first = len(self.page_keys) * page_tokens
+            before = self.page_keys[-1] if first else prefix_start(self.adapter_key, self.request.cache_salt)
+            self.page_keys.append(prefix_next(before, self.tokens[first : first + page_tokens]))
+        return self.page_keys[:count]
 
     def slots(self, first: int, count: int, page_tokens: int) -> Any:
         """Where positions `first` .. lie in the cache; -1 for position -1."""
