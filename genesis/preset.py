@@ -90,6 +90,11 @@ class Preset:
     forks: ForkSchedule = field(default_factory=ForkSchedule)
 
     @property
+    def open_outputs(self) -> int:
+        """How many outputs are not final at one time, when each is proposed as soon as it may be."""
+        return -(-self.finalization_period_s // (self.output_interval_blocks * self.l2_block_time_s)) + 1
+
+    @property
     def batch_inbox(self) -> bytes:
         """0xff00…00 followed by the L2 chain id in decimal digits (the OP-Stack convention)."""
         return bytes.fromhex("ff" + f"{self.l2_chain_id:038d}")

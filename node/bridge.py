@@ -23,6 +23,7 @@ from openledger.node.wallet import Wallet
 from openledger.rollup.codec.deposits import deposit_from_log
 from openledger.rollup.codec.outputs import OUTPUT_VERSION_0, output_root, withdrawal_storage_slot
 from openledger.rollup.codec.withdrawals import InvalidWithdrawal, Withdrawal, withdrawals_in
+from openledger.rollup.l1.output_oracle import WITH_BONDS
 
 WITHDRAWAL_GAS = 100_000
 DEPOSIT_GAS = 100_000
@@ -34,6 +35,7 @@ class Stage(Enum):
     WAITING_FOR_OUTPUT = "waiting for an output root on L1"
     READY_TO_PROVE = "ready to prove"
     PROVEN = "proven, its dispute time is running"
+    DISPUTED = "proven, but the output it relies on is challenged and not decided"
     READY_TO_FINALIZE = "ready to finalize"
     FINALIZED = "finalized"
 
@@ -115,6 +117,8 @@ class Bridge:
             # An output that was deleted and proposed anew is another one: the proof must be given again.
             output = await self._output(index)
             if output is not None and output[0] == root:
+                if await self._frozen(index):
+                    return WithdrawalStatus(withdrawal, number, Stage.DISPUTED)
                 period = await self._read(self._l1, self._oracle, "finalizationPeriodSeconds")
                 now = int((await self._l1.call("eth_getBlockByNumber", "latest", False))["timestamp"], 16)
                 wait = max(proven_at, output[1]) + period - now
@@ -209,6 +213,11 @@ class Bridge:
             return None
         root, timestamp, number = await self._read(self._l1, self._oracle, "getL2Output", index)
         return root, timestamp, number
+
+    async def _frozen(self, index: int) -> bool:
+        """Whether a challenge keeps an output from becoming final."""
+        with_bonds = str(await self._read(self._l1, self._oracle, "version")).endswith(WITH_BONDS)
+        return with_bonds and index >= await self._read(self._l1, self._oracle, "frozenFrom")
 
     async def _read(self, rpc: RpcClient, contract: Contract, function: str, *arguments: Any) -> Any:
         return (await self._read_all(rpc, contract, function, *arguments))[0]

@@ -241,7 +241,12 @@ class Config(BaseSettings):
     )
     eigenda: EigenDAConfig = EigenDAConfig()
     proposer_key: str = Field("", repr=False, description="hex private key that puts output roots on L1")
-    challenger_key: str = Field("", repr=False, description="hex private key that deletes wrong output roots from L1")
+    challenger_key: str = Field(
+        "",
+        repr=False,
+        description="hex private key that challenges wrong output roots on L1, with a bond in OPEN, and "
+        "decides challenges where it is the oracle's challenger",
+    )
     provider_key: str = Field("", repr=False, description="hex private key that signs receipts and settles")
     parent_pid: int = Field(0, ge=0, description="stop when this parent process is gone; 0 means never")
     settle_interval_s: float = Field(20.0, gt=0, description="how often unpacked receipts are settled")

@@ -7,11 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
+from openledger.evm_ext.errors import GenesisMismatch
 from openledger.evm_ext.pool import TransactionPool
 from openledger.genesis.presets import l1_genesis
 from openledger.node import http
 from openledger.node.chain_folder import open_chain
 from openledger.node.config import Config
+from openledger.node.errors import StartupError
 from openledger.node.listening import http_service
 from openledger.node.network import Network
 from openledger.node.rpc.backend import RpcBackend
@@ -34,7 +36,15 @@ async def embedded_l1(config: Config, network: Network) -> AsyncIterator[list[Se
     folder = config.folder / "l1"
     genesis = l1_genesis(network.preset, network.timestamp_s)
     async with AsyncExitStack() as stack:
-        chain = await trio.to_thread.run_sync(open_chain, folder / "chain", genesis)
+        try:
+            chain = await trio.to_thread.run_sync(open_chain, folder / "chain", genesis)
+        except StartupError as error:
+            if isinstance(error.__cause__, GenesisMismatch):
+                raise StartupError(
+                    f"{error}. An older version began a devnet with other contracts on its L1, and cannot be gone on with: "
+                    f"begin a new one in another --data-dir, or delete {config.folder}"
+                ) from error
+            raise
         stack.callback(chain.close)
         pool = TransactionPool(chain, journal=folder / "transactions.journal")
         stack.callback(pool.close)

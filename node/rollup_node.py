@@ -134,7 +134,9 @@ class RollupNode:
     content: ContentStore
     dispatcher: Dispatcher
     services: list[Service]
+    output_checker: OutputChecker
     batcher: Batcher | None = None
+    proposer: Proposer | None = None
 
     def registry(self, block_hash: bytes | None = None) -> Registry:
         """Our contracts' state after a block; None is the unsafe head."""
@@ -243,12 +245,13 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
         ]
         if chain.index is not None:
             services.append(Service("address-index", partial(fill_index, chain)))
-        # On a development chain some validator always may delete a wrong output; elsewhere only who has the key.
+        # On a development chain every validator may decide about a wrong output; elsewhere it disputes with its own key.
         checker = OutputChecker(
             engine, l1, preset.l1.output_oracle, _optional_key(config.challenger_key, "challenger_key", preset, OWNER)
         )
         services.append(Service("outputs", checker.run, probe=lambda: checker.problem))
         batcher: Batcher | None = None
+        proposer: Proposer | None = None
         if sequencing:
             batcher = posting = Batcher(
                 engine,
@@ -271,8 +274,8 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
             ]
             proposer_key = _optional_key(config.proposer_key, "proposer_key", preset, PROPOSER)
             if proposer_key is not None:
-                proposer = Proposer(engine, l1, l1, preset.l1.output_oracle, proposer_key)
-                services.append(Service("proposer", proposer.run, probe=lambda: proposer.problem))
+                proposer = proposing = Proposer(engine, l1, l1, preset.l1.output_oracle, proposer_key)
+                services.append(Service("proposer", proposer.run, probe=lambda: proposing.problem))
         yield RollupNode(
             config=config,
             network=network,
@@ -287,7 +290,9 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
             content=content,
             dispatcher=dispatcher,
             services=services,
+            output_checker=checker,
             batcher=batcher,
+            proposer=proposer,
         )
 
 

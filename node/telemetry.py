@@ -10,10 +10,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from openledger.genesis.parameters import OPEN_WEI
 from openledger.node import http
 from openledger.node.rollup_node import RollupNode
 from openledger.node.supervisor import Supervisor
 from openledger.rollup.batcher import Batcher
+from openledger.rollup.l1.bond import Bond
+from openledger.rollup.output_checker import OutputChecker
+from openledger.rollup.proposer import Proposer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -38,6 +42,7 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily("openledger_peers", "Connected peers", value=len(self._node.p2p.peers()))
         if self._node.batcher is not None:
             yield from _batcher_metrics(self._node.batcher)
+        yield from _output_metrics(self._node.output_checker, self._node.proposer)
         services = GaugeMetricFamily("openledger_service_ready", "Whether a service is ready", labels=["service"])
         for name, status in self._supervisor.health().items():
             services.add_metric([name], float(status == "ready"))
@@ -65,6 +70,34 @@ def _batcher_metrics(batcher: Batcher) -> Iterator[Metric]:
     route = GaugeMetricFamily("openledger_batcher_route", "1 for the route the next channel takes", labels=["route"])
     route.add_metric([batcher.routes.current], 1)
     yield route
+
+
+def _output_metrics(checker: OutputChecker, proposer: Proposer | None) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "openledger_outputs_right", "Outputs on L1, from the first, known to be right", checker.checked
+    )
+    for name, meaning, value in (
+        ("challenged", "Wrong outputs challenged by this node", checker.challenged),
+        ("deleted", "Wrong outputs deleted by this node", checker.disputed),
+        ("upheld", "Challenges of right outputs decided by this node", checker.upheld),
+        ("proposed", "Outputs proposed by this node", 0 if proposer is None else proposer.count),
+    ):
+        yield CounterMetricFamily(f"openledger_outputs_{name}", meaning, value=value)
+    frozen = GaugeMetricFamily("openledger_outputs_frozen", "1 while a challenge keeps outputs from becoming final")
+    frozen.add_metric([], checker.frozen_from is not None)
+    yield frozen
+    bond = GaugeMetricFamily(
+        "openledger_bond_open", "OPEN in the output oracle, when last asked", labels=["of", "state"]
+    )
+    bonds: tuple[tuple[str, Bond | None], ...] = (
+        ("proposer", proposer.bond if proposer else None),
+        ("challenger", checker.bond),
+    )
+    for owner, staked in bonds:
+        if staked is not None:
+            bond.add_metric([owner, "free"], staked.free / OPEN_WEI)
+            bond.add_metric([owner, "locked"], staked.locked / OPEN_WEI)
+    yield bond
 
 
 def metrics_handler(registry: CollectorRegistry) -> http.Handler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -14,39 +14,29 @@ from rich.console import Console
 
 from openledger.genesis.parameters import OPEN_WEI
 from openledger.node.bridge import Bridge, Stage, WithdrawalStatus
-from openledger.node.cli.options import Account, ClientPortOffset, KeyFile, NetworkFile, RpcUrl, default_data_dir
+from openledger.node.cli import outputs
+from openledger.node.cli.amounts import hex_data, open_wei
+from openledger.node.cli.options import (
+    Account,
+    ClientPortOffset,
+    KeyFile,
+    L1RpcUrl,
+    NetworkFile,
+    RpcUrl,
+    default_data_dir,
+)
 from openledger.node.cli.session import endpoints, wallet
-from openledger.node.errors import UserError
 from openledger.node.network import read_network
 from openledger.node.rpc_client import RpcClient
 
 app = typer.Typer(help="Move OPEN between L1 and L2: deposit; withdraw, prove and finalize.", no_args_is_help=True)
+app.add_typer(outputs.output_app, name="output")
+app.add_typer(outputs.bond_app, name="bond")
 
 Amount = Annotated[str, typer.Argument(help="Amount in OPEN, such as 2.5.")]
 To = Annotated[str | None, typer.Option("--to", help="Address that gets it; left out: the signing account.")]
-L1RpcUrl = Annotated[str | None, typer.Option(help="JSON-RPC of the L1; left out: the devnet's.")]
 Hash = Annotated[str, typer.Argument(help="The L2 transaction that began the withdrawal.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the step can be taken.")]
-
-
-def _wei(amount: str) -> int:
-    try:
-        wei = Decimal(amount) * OPEN_WEI
-    except InvalidOperation:
-        raise UserError(f"{amount!r} is not an amount of OPEN, such as 2.5") from None
-    if wei <= 0 or wei != int(wei):
-        raise UserError(f"{amount} OPEN is not a positive number of wei (18 decimals)")
-    return int(wei)
-
-
-def _hex(value: str, size: int, what: str) -> bytes:
-    try:
-        decoded = bytes.fromhex(value.removeprefix("0x"))
-    except ValueError:
-        decoded = b""
-    if len(decoded) != size:
-        raise UserError(f"{value!r} is not {what}: 0x and {2 * size} hex digits")
-    return decoded
 
 
 @asynccontextmanager
@@ -71,8 +61,8 @@ def deposit(
     network_file: NetworkFile = None,
 ) -> None:
     """Lock OPEN on L1 and wait until it is there on L2. Example: `openledger bridge deposit 5 --account 1`"""
-    wei, signer = _wei(amount), wallet(account, key_file)
-    receiver = signer.address if to is None else _hex(to, 20, "an address")
+    wei, signer = open_wei(amount), wallet(account, key_file)
+    receiver = signer.address if to is None else hex_data(to, 20, "an address")
     console = Console(soft_wrap=True, highlight=False)
 
     async def run() -> None:
@@ -97,8 +87,8 @@ def withdraw(
     network_file: NetworkFile = None,
 ) -> None:
     """Begin a withdrawal on L2. Example: `openledger bridge withdraw 5 --account 1`"""
-    wei, signer = _wei(amount), wallet(account, key_file)
-    receiver = signer.address if to is None else _hex(to, 20, "an address")
+    wei, signer = open_wei(amount), wallet(account, key_file)
+    receiver = signer.address if to is None else hex_data(to, 20, "an address")
 
     async def run() -> None:
         async with _bridge(rpc, l1_rpc_url, port_offset, network_file) as (bridge, _):
@@ -119,7 +109,7 @@ def status(
     network_file: NetworkFile = None,
 ) -> None:
     """Say how far a withdrawal is. Example: `openledger bridge status 0x12…`"""
-    digest = _hex(transaction, 32, "a transaction hash")
+    digest = hex_data(transaction, 32, "a transaction hash")
 
     async def run() -> None:
         async with _bridge(rpc, l1_rpc_url, port_offset, network_file) as (bridge, _):
@@ -140,8 +130,8 @@ def prove(
     network_file: NetworkFile = None,
 ) -> None:
     """Prove a withdrawal on L1. Anybody may; it costs gas there. Example: `openledger bridge prove 0x12… --account 1`"""
-    digest, signer = _hex(transaction, 32, "a transaction hash"), wallet(account, key_file)
-    stages = (Stage.READY_TO_PROVE, Stage.PROVEN, Stage.READY_TO_FINALIZE, Stage.FINALIZED)
+    digest, signer = hex_data(transaction, 32, "a transaction hash"), wallet(account, key_file)
+    stages = (Stage.READY_TO_PROVE, Stage.PROVEN, Stage.DISPUTED, Stage.READY_TO_FINALIZE, Stage.FINALIZED)
     places = (rpc, l1_rpc_url, port_offset, network_file)
     _step(digest, stages if wait else (), lambda bridge: bridge.prove(signer, digest), "proven", places)
 
@@ -158,7 +148,7 @@ def finalize(
     network_file: NetworkFile = None,
 ) -> None:
     """Have a proven withdrawal paid on L1. Example: `openledger bridge finalize 0x12… --account 1`"""
-    digest, signer = _hex(transaction, 32, "a transaction hash"), wallet(account, key_file)
+    digest, signer = hex_data(transaction, 32, "a transaction hash"), wallet(account, key_file)
     stages = (Stage.READY_TO_FINALIZE, Stage.FINALIZED, Stage.READY_TO_PROVE, Stage.WAITING_FOR_OUTPUT)
     places = (rpc, l1_rpc_url, port_offset, network_file)
     _step(digest, stages if wait else (), lambda bridge: bridge.finalize(signer, digest), "paid", places)

@@ -31,6 +31,9 @@ RpcUrl = Annotated[
     str | None,
     typer.Option("--rpc", envvar="OPENLEDGER_RPC", help="JSON-RPC of the node to talk to.", show_default=False),
 ]
+L1RpcUrl = Annotated[
+    str | None, typer.Option("--l1-rpc-url", help="JSON-RPC of the L1; left out: the devnet's.", show_default=False)
+]
 ApiUrl = Annotated[
     str | None, typer.Option("--api", envvar="OPENLEDGER_API", help="API of the node to talk to.", show_default=False)
 ]

@@ -68,6 +68,11 @@ class Terms:
         found = {name: addresses[name] for name in L1Contracts.__dataclass_fields__}
         return replace(self.preset, l1_contracts=L1Contracts(**found))
 
+    @property
+    def proposer_wei(self) -> int:
+        """OPEN that the proposer is given where the token is new: bonds for all outputs that are open at once."""
+        return self.preset.proposer_bond_wei * self.preset.open_outputs
+
     def locked_wei(self, addresses: Addresses) -> int:
         """OPEN that exists in the L2's block 0."""
         return l2_supply_wei(l2_genesis(self.network_preset(addresses), 0))
@@ -121,6 +126,15 @@ def steps_before_genesis(terms: Terms) -> tuple[Step, ...]:
             ),
             Step("lock the OPEN of the L2's block 0", lambda known: _lock(terms, known)),
         ]
+    if terms.open_token is None and terms.preset.proposer not in (terms.deployer, terms.preset.owner):
+        steps.append(
+            Step(
+                "OPEN for the proposer's bonds",
+                lambda known: _call(
+                    "OpenToken", known["open_token"], "transfer", terms.preset.proposer, terms.proposer_wei
+                ),
+            )
+        )
     if terms.open_token is None and terms.deployer != terms.preset.owner:
         steps.append(
             Step(
@@ -241,4 +255,5 @@ def _lock(terms: Terms, known: Addresses) -> Request:
 
 
 def _unlocked(terms: Terms, known: Addresses) -> int:
-    return TOTAL_SUPPLY_WEI - terms.locked_wei(known)
+    kept = 0 if terms.preset.proposer == terms.preset.owner else terms.proposer_wei
+    return TOTAL_SUPPLY_WEI - terms.locked_wei(known) - kept

@@ -100,7 +100,8 @@ def read_state(file: Path | None, terms: Terms) -> State:
         raise UserError(f"{file} is not a deployment's state: {error}") from error
     if state.terms != expected:
         raise UserError(
-            f"{file} belongs to a deployment with another key, other roles or another L1: repeat the command as it was, "
+            f"{file} belongs to a deployment with another key, other roles or another L1, or of another version: repeat the "
+            "command as it was, "
             "or choose another --state file to begin anew"
         )
     return state

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import orjson
@@ -23,7 +23,9 @@ from openledger.node.bridge import Bridge
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.dispatcher import Caller, Dispatcher
 from openledger.node.rpc.ethereum import EthereumRpc
+from openledger.node.rpc.optimism import OptimismRpc
 from openledger.node.rpc_client import RpcClient, RpcError
+from openledger.p2p.service import P2PService
 from openledger.rollup.batcher import Batcher, BatcherSettings
 from openledger.rollup.codec.batcher_transaction import encode_commitment_data
 from openledger.rollup.config import RollupConfig
@@ -216,14 +218,14 @@ class Direct(RpcClient):
 
     def __init__(self, chain: Chain, pool: TransactionPool, network: Network) -> None:
         super().__init__("http://nowhere")
-        self._dispatcher = Dispatcher()
-        EthereumRpc(RpcBackend(chain, pool, client_version="test")).register(self._dispatcher)
+        self.dispatcher = Dispatcher()
+        EthereumRpc(RpcBackend(chain, pool, client_version="test")).register(self.dispatcher)
         self._network = network
         self._numbers = itertools.count()
 
     async def call(self, method: str, *params: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": next(self._numbers), "method": method, "params": params}
-        answer = orjson.loads(await self._dispatcher.handle(orjson.dumps(body), Caller()))
+        answer = orjson.loads(await self.dispatcher.handle(orjson.dumps(body), Caller()))
         if "error" in answer:
             failure = answer["error"]
             raise RpcError(failure["code"], failure["message"], failure.get("data"))
@@ -307,7 +309,10 @@ def reopen() -> Callable[[Path, dict[str, int]], AbstractAsyncContextManager[Net
 async def rpcs(network: Network) -> tuple[RpcClient, RpcClient]:
     """JSON-RPC of L1 and of L2."""
     await network.advance(4)
-    return Direct(network.l1.chain, network.l1.pool, network), Direct(network.node.chain, network.node.pool, network)
+    l1 = Direct(network.l1.chain, network.l1.pool, network)
+    l2 = Direct(network.node.chain, network.node.pool, network)
+    l2.dispatcher.register(OptimismRpc(network.node.engine, network.node.driver, p2p=cast(P2PService, None)))
+    return l1, l2
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from openledger.node.wallet import Wallet
 from openledger.rollup.blocks import header_id
 
 TERMS = Terms(replace(DEVNET, l1_chain_id=31337, l1_contracts=None), OWNER.address)
-STEPS = 23
+STEPS = 24
 OWN_KEY = b"\x07" * 32
 OWN = Roles(owner=b"\x01" * 20, batcher=b"\x02" * 20, proposer=b"\x03" * 20, unsafe_block_signer=b"\x04" * 20)
 
