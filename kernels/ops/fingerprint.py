@@ -12,6 +12,8 @@ The sum has no order. It tells honest runs apart cheaply; it is not a commitment
 from typing import Any, Final
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.ops.host import kernel
@@ -48,6 +50,15 @@ def _hash_row(bits: Any, keys: Any) -> Any:
 def hash_logits_host(logits: Any, keys: Any) -> int:
     """As `hash_logits`, without the copy."""
     return int(_hash_row(logits.view(np.uint32), keys))
+
+
+def hash_rows(logits: Tensor, words: Tensor) -> Tensor:
+    """`logits` [R, V] binary32, `words` [R, 4] int64 (the first four 32-bit words of each request hash) -> the hashes [R],
+    int64 with the bits of the unsigned number."""
+    hashes = np.empty(len(logits), np.uint64)
+    for row, (values, request) in enumerate(zip(logits.numpy(), words.numpy())):
+        hashes[row] = hash_logits(values, fingerprint_keys(request.astype("<u4").tobytes(), len(values)))
+    return torch.from_numpy(hashes.view(np.int64))
 
 
 def chain_start(request_hash: bytes) -> bytes:

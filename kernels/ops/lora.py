@@ -7,6 +7,7 @@ an input (query, key and value; gate and up) are one group: their outputs are co
 |A part| <= 32639 * 127 * K as in the linear layer; the B part is exact in int32 for ranks up to 256.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +26,8 @@ class LoraGroup(NamedTuple):
     """One adapter's modules of one group, stacked; arrays or tensors.
 
     `a` [R, K] int8 and `a_scales` [R]: the A matrices one after the other. `b` [sum of rank * width] int8:
-    each B transposed to [rank, width]; `b_scales` [sum of widths]. `modules` [M, 4] int64: rank, first column
-    of `y`, width, and where the module's B begins; `alphas` [M].
+    each B transposed to [rank, width]; `b_scales` [sum of widths]. `modules` [M, 4] int64, on the CPU always: rank,
+    first column of `y`, width, and where the module's B begins; `alphas` [M].
     """
 
     a: Any
@@ -35,6 +36,21 @@ class LoraGroup(NamedTuple):
     b_scales: Any
     modules: Any
     alphas: Any
+
+
+class LoraRows(NamedTuple):
+    """Rows `first` .. `last` of a batch that use these adapters' groups, in this order."""
+
+    first: int
+    last: int
+    groups: tuple[LoraGroup, ...]
+
+
+def lora_apply(limbs: Tensor, scales: Tensor, users: Sequence[LoraRows], y: Tensor, faults: Tensor) -> None:
+    """Add the adapters of a whole batch; `users` are disjoint rows."""
+    for user in users:
+        for group in user.groups:
+            lora_add(limbs, scales, user.first, user.last, group, y, faults)
 
 
 def lora_add(limbs: Tensor, scales: Tensor, first: int, last: int, group: LoraGroup, y: Tensor, faults: Tensor) -> None:
@@ -126,3 +142,10 @@ def lora_add_host(limbs: Any, scales: Any, first: int, last: int, group: LoraGro
     """As `lora_add`, over numpy arrays."""
     run = _lora_parallel if last - first >= PARALLEL_ROWS else _lora_rows
     run(limbs, scales, *group, y, faults, first, last)
+
+
+def lora_apply_host(limbs: Any, scales: Any, users: Sequence[LoraRows], y: Any, faults: Any) -> None:
+    """As `lora_apply`, over numpy arrays."""
+    for user in users:
+        for group in user.groups:
+            lora_add_host(limbs, scales, user.first, user.last, group, y, faults)

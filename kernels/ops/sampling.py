@@ -16,6 +16,8 @@ vocabulary below 2**20 keep the products with 10**6 within 128 bits; Python inte
 from typing import Any, Final
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from openledger.kernels.ops.host import kernel
 from openledger.kernels.ops.random import philox, words
@@ -117,3 +119,20 @@ def draw(
 def greedy(logits: Any) -> int:
     """The token with the largest logit, the smallest id among equals."""
     return int(logits.argmax())
+
+
+def sample(logits: Tensor, settings: Tensor, words: Tensor, exp: Tensor) -> Tensor:
+    """The token of each row. `logits` [R, V] finite binary32; `settings` [R, 5] int64: temperature in thousandths, top-k,
+    top-p and min-p in millionths, position of the drawn token; `words` [R, 4] int64: the seed's first four 32-bit words;
+    `exp` int64, the table. -> [R] int64."""
+    tokens = []
+    for row, (temperature, top_k, top_p, min_p, position), seed in zip(
+        logits.numpy(), settings.tolist(), words.numpy()
+    ):
+        if temperature == 0:
+            tokens.append(greedy(row))
+            continue
+        found = candidates(row, temperature, len(exp))
+        limits = {"top_k": top_k, "top_p_ppm": top_p, "min_p_ppm": min_p}
+        tokens.append(draw(found, exp.numpy(), **limits, seed=seed.astype("<u4").tobytes(), position=position))
+    return torch.tensor(tokens, dtype=torch.int64)

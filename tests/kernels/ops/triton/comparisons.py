@@ -13,14 +13,18 @@ import pytest
 import torch
 
 from openledger.genesis.tables import EXP, SIGMOID, load_table
-from openledger.kernels.ops import activation, attention, linear, norm, quantize, rotary
+from openledger.kernels.ops import activation, attention, fingerprint, linear, lora, norm, quantize, rotary, sampling
+from openledger.kernels.ops.lora import LoraGroup, LoraRows
 from openledger.kernels.ops.rotary import KvLayer
 from openledger.kernels.ops.triton import activation as triton_activation
 from openledger.kernels.ops.triton import attention as triton_attention
+from openledger.kernels.ops.triton import fingerprint as triton_fingerprint
 from openledger.kernels.ops.triton import linear as triton_linear
+from openledger.kernels.ops.triton import lora as triton_lora
 from openledger.kernels.ops.triton import norm as triton_norm
 from openledger.kernels.ops.triton import quantize as triton_quantize
 from openledger.kernels.ops.triton import rotary as triton_rotary
+from openledger.kernels.ops.triton import sampling as triton_sampling
 from openledger.kernels.ops.triton.launch import INTERPRETED
 
 torch.set_num_threads(1)
@@ -288,3 +292,131 @@ def test_attend(
 
 def test_a_score_that_is_not_finite_faults_its_row_only() -> None:
     Case(4, 2, 24, 16, [(64, 3), (1, 4)], 5).compare_attention(None, 2, spoil=True)
+
+
+def lora_group(modules: list[tuple[int, int, int]], columns: int, seed: int) -> LoraGroup:
+    """Random matrices for modules of (rank, first column of y, width)."""
+    random = np.random.default_rng(seed)
+    ranks, widths = [rank for rank, _, _ in modules], [width for _, _, width in modules]
+    starts = np.cumsum([0, *(rank * width for rank, width in zip(ranks, widths))])
+    table = [(rank, column, width, int(start)) for (rank, column, width), start in zip(modules, starts)]
+    return LoraGroup(
+        torch.from_numpy(random.integers(-127, 128, (sum(ranks), columns)).astype(np.int8)),
+        floats((sum(ranks),), seed + 1, 1).abs(),
+        torch.from_numpy(random.integers(-127, 128, int(starts[-1])).astype(np.int8)),
+        floats((sum(widths),), seed + 2, 1).abs(),
+        torch.tensor(table),
+        floats((len(modules),), seed + 3, 1),
+    )
+
+
+def compare_lora(columns: int, outputs: int, rows: int, users: list[LoraRows], x: torch.Tensor | None = None) -> None:
+    random = np.random.default_rng(columns)
+    limbs = torch.from_numpy(random.integers(-127, 127, (2, rows, columns)).astype(np.int8))
+    scales = floats((rows,), 8).abs() if x is None else x
+    # One copy of each: rows that share an adapter share its addresses.
+    groups = {id(group): group for user in users for group in user.groups}
+    moved = {
+        key: LoraGroup(*(part.to(DEVICE) for part in group))._replace(modules=group.modules)
+        for key, group in groups.items()
+    }
+    on_device = [LoraRows(u.first, u.last, tuple(moved[id(group)] for group in u.groups)) for u in users]
+
+    def kernel(limbs: Any, scales: Any, y: Any, faults: Any) -> None:
+        triton_lora.lora_apply(limbs, scales, on_device, y, faults)
+
+    def twin(limbs: Any, scales: Any, y: Any, faults: Any) -> None:
+        lora.lora_apply(limbs, scales, users, y, faults)
+
+    compare(twin, kernel, [limbs, scales], [floats((rows, outputs), 9), torch.zeros(rows, dtype=torch.bool)])
+
+
+QKV = [(0, 40), (40, 17), (57, 17)]
+
+
+@pytest.mark.parametrize("columns", [70, pytest.param(1536, marks=pytest.mark.slow)])
+def test_adapters_of_ranks_4_to_256_in_one_batch(columns: int) -> None:
+    def adapter(ranks: list[int], seed: int) -> LoraGroup:
+        return lora_group([(rank, *area) for rank, area in zip(ranks, QKV) if rank], columns, seed)
+
+    small, middle, large = adapter([4, 5, 8], 1), adapter([64, 0, 33], 2), adapter([256, 128, 16], 3)
+    users = [
+        LoraRows(1, 2, (small,)),
+        LoraRows(2, 21, (large,)),
+        LoraRows(22, 24, (middle, small)),
+        LoraRows(24, 25, (small, middle)),
+        LoraRows(25, 29, (small,)),
+        LoraRows(29, 30, (large, large)),
+    ]
+    compare_lora(columns, 80, 31, users)
+
+
+def test_an_adapter_that_overflows_faults_its_rows_only() -> None:
+    group = lora_group([(8, 0, 20), (8, 20, 10)], 64, 4)
+    group.a_scales[3] = 3e38
+    scales = torch.tensor([1.0, 3e30, 1.0, 2.0**-120])
+    compare_lora(64, 30, 4, [LoraRows(0, 3, (lora_group([(16, 0, 20)], 64, 5),)), LoraRows(3, 4, (group,))], scales)
+    compare_lora(64, 30, 4, [LoraRows(0, 4, (group,))], scales)
+
+
+def test_a_batch_without_adapters_is_left_as_it_is() -> None:
+    compare_lora(64, 30, 4, [])
+
+
+def words(rows: int, seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 2**32, (rows, 4)).astype(np.int64))
+
+
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1, 1), (3, 5), (4, 49152)])
+def test_hash_rows(rows: int, vocabulary: int) -> None:
+    logits = floats((rows, vocabulary), 1)
+    logits[0, 0] = -0.0
+    expected = fingerprint.hash_rows(logits, words(rows, 2))
+    got = triton_fingerprint.hash_rows(logits.to(DEVICE), words(rows, 2).to(DEVICE))
+    assert got.tolist() == expected.tolist()
+
+
+TABLE = torch.from_numpy(np.frombuffer(load_table(EXP), "<u4").astype(np.int64))
+SETTINGS = [
+    # temperature, top-k, top-p, min-p, position
+    (0, 0, 1_000_000, 0, 1),
+    (1000, 0, 1_000_000, 0, 2),
+    (1, 0, 1_000_000, 0, 3),
+    (100_000, 0, 1_000_000, 0, 4),
+    (900, 3, 1_000_000, 0, 5),
+    (900, 0, 500_000, 0, 6),
+    (1700, 0, 1_000_000, 300_000, 7),
+    (3000, 40, 950_000, 20_000, 8),
+    (50_000, 1000, 1, 1_000_000, 9),
+    (2500, 2**31 - 1, 999_999, 1, 2**27),
+]
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "spread"),
+    [(1, 1.0), (5, 3.0), (3000, 1.0), (3000, 0.0), pytest.param(49152, 3.0, marks=pytest.mark.slow)],
+)
+def test_sample(vocabulary: int, spread: float) -> None:
+    random = np.random.default_rng(vocabulary)
+    settings = torch.tensor(SETTINGS)
+    rows = len(settings)
+    # Rounding makes many equal logits: ties go to the smaller id.
+    logits = torch.from_numpy(random.standard_normal((rows, vocabulary)).round(2).astype(np.float32)) * spread
+    logits[0, vocabulary // 2] = 3e38
+    logits[1, vocabulary // 3] = -3e38
+    seeds = words(rows, 3)
+    expected = sampling.sample(logits, settings, seeds, TABLE)
+    got = triton_sampling.sample(logits.to(DEVICE), settings.to(DEVICE), seeds.to(DEVICE), TABLE.to(DEVICE))
+    assert got.tolist() == expected.tolist()
+
+
+def test_distances_are_rounded_half_to_even_whatever_their_size() -> None:
+    distances = [0.0, 0.5 / 4096, 1.5 / 4096, 2.5 / 4096, 1023.5, 1024 + 0.5 / 4096, 2047 + 1.5 / 4096, 2048.0, 3e5]
+    logits = -torch.tensor([distances])
+    settings = torch.tensor([(100_000, 0, 1_000_000, 0, at) for at in range(12)])
+    seeds = words(12, 4)
+    expected = sampling.sample(logits.expand(12, -1), settings, seeds, TABLE)
+    logits = logits.expand(12, -1).contiguous()
+    got = triton_sampling.sample(logits.to(DEVICE), settings.to(DEVICE), seeds.to(DEVICE), TABLE.to(DEVICE))
+    assert len(set(expected.tolist())) > 3
+    assert got.tolist() == expected.tolist()

@@ -12,8 +12,19 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is made for Linux only")
 
+from openledger.kernels.ops.lora import LoraGroup, LoraRows
 from openledger.kernels.ops.rotary import KvLayer
-from openledger.kernels.ops.triton import activation, attention, linear, norm, quantize, rotary
+from openledger.kernels.ops.triton import (
+    activation,
+    attention,
+    fingerprint,
+    linear,
+    lora,
+    norm,
+    quantize,
+    rotary,
+    sampling,
+)
 from openledger.kernels.ops.triton.launch import INTERPRETED, recording
 
 FORBIDDEN = ("fma", "approx", "ftz", ".full", "ex2", "lg2", "f64", ".bf16", ".f16")
@@ -66,6 +77,17 @@ def attend(tile: int) -> None:
     attention.attend(q, q_scales, kv, table, *indices, exp, 0.125, out, zeros(torch.bool, rows), tile=tile)
 
 
+def lora_apply() -> None:
+    modules = torch.tensor([[16, 0, 128, 0]])
+    group = LoraGroup(zeros(torch.int8, 16, 512), f32(16), zeros(torch.int8, 2048), f32(128), modules, f32(1))
+    lora.lora_apply(limbs(4, 512), f32(4), [LoraRows(0, 4, (group,))], f32(4, 128), zeros(torch.bool, 4))
+
+
+def sample() -> None:
+    logits, settings, words = f32(4, 3000), zeros(torch.int64, 4, 5), zeros(torch.int64, 4, 4)
+    sampling.sample(logits, settings, words, zeros(torch.int64, 90113))
+
+
 OPS: dict[str, Callable[[], Any]] = {
     "quantize_rows": lambda: quantize.quantize_rows(f32(4, 300), *outputs(4, 300)),
     "norm_quantize": lambda: norm.norm_quantize(f32(4, 300), f32(300), 1e-5, *outputs(4, 300)),
@@ -75,8 +97,11 @@ OPS: dict[str, Callable[[], Any]] = {
     "rotate_store": rotate_store,
     "attend for decode": lambda: attend(attention.DECODE_TILE),
     "attend for prefill": lambda: attend(attention.PREFILL_TILE),
+    "lora_apply": lora_apply,
+    "sample": sample,
+    "hash_rows": lambda: fingerprint.hash_rows(f32(4, 3000), zeros(torch.int64, 4, 4)),
 }
-PRODUCTS = {"_linear", "_row_max", "_weigh"}
+PRODUCTS = {"_linear", "_row_max", "_weigh", "_shrink", "_expand"}
 """Kernels that must use the integer matrix units."""
 
 
