@@ -21,6 +21,9 @@ from openledger.evm_ext.errors import DiskFull, WriteFailed
 MIN_FREE_BYTES = 32 << 20
 """Enough for LevelDB to write its buffer and to merge its files meanwhile."""
 
+GIVEN_UP: dict[Path, str] = {}
+"""The folders that this process writes to no more until they are opened again, and why."""
+
 
 class BatchWriter:
     """Makes the batches of one open folder."""
@@ -29,6 +32,7 @@ class BatchWriter:
         """`db` is the plyvel.DB of `folder`."""
         self._db = db
         self._folder = folder
+        GIVEN_UP.pop(folder, None)
         self._failure: str | None = None
 
     @contextmanager
@@ -40,7 +44,7 @@ class BatchWriter:
         if self._failure is not None:
             raise WriteFailed(
                 f"a write to {self._folder} failed ({self._failure}), so nothing more is written there: "
-                "see to the disk, then start the node again"
+                "see to the disk: a running node then starts itself anew, otherwise start the node again"
             )
         disk = os.statvfs(self._folder)
         if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
@@ -52,5 +56,5 @@ class BatchWriter:
         try:
             batch.write()
         except plyvel.Error as error:
-            self._failure = str(error)
+            self._failure = GIVEN_UP[self._folder] = str(error)
             raise WriteFailed(f"cannot write to {self._folder}: {error}") from error

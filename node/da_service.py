@@ -11,6 +11,7 @@ import trio
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from openledger.node import http
+from openledger.node.disk_watch import disk_is_back, start_again
 from openledger.node.embedded import DA_PATH_BYTES, da_handler
 from openledger.node.errors import StartupError
 from openledger.node.listening import http_service
@@ -73,8 +74,9 @@ def _mode(request: http.Request) -> tuple[str, str]:
 
 
 async def run_da_server(settings: DAServerSettings, host: str, port: int, metrics_port: int | None) -> None:
-    """Serve until SIGINT or SIGTERM. Raises StartupError."""
+    """Serve until SIGINT or SIGTERM; after a full disk the process begins anew. Raises StartupError."""
     metrics = DAMetrics(settings.version)
+    again = False
     async with AsyncExitStack() as stack:
         try:
             server = await stack.enter_async_context(open_da_server(settings))
@@ -96,6 +98,11 @@ async def run_da_server(settings: DAServerSettings, host: str, port: int, metric
             await nursery.start(_stop_on_signal, nursery.cancel_scope)
             await nursery.start(supervisor.run)
             log.info("DA server ready", url=f"http://{host}:{port}", storage=settings.storage)
+            await disk_is_back()
+            again = True
+            nursery.cancel_scope.cancel()
+    if again:
+        start_again()
     log.info("stopped")
 
 

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from openledger.node.api.health import HealthApi
 from openledger.node.config import Config
+from openledger.node.disk_watch import disk_is_back, start_again
 from openledger.node.embedded import embedded_da, embedded_l1
 from openledger.node.errors import StartupError
 from openledger.node.folder_lock import locked_folder
@@ -81,13 +82,15 @@ def _check_endpoints(config: Config) -> None:
 
 
 async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None = None) -> None:
-    """Run a node until SIGINT or SIGTERM, then stop its services in order and close its files.
+    """Run a node until SIGINT or SIGTERM, then stop its services in order and close its files. After a full disk the
+    process begins anew.
 
     `on_ready` is called once every service has started. Raises StartupError.
     """
     _check_endpoints(config)
     raise_open_files_limit()
     prefer_latency()
+    again = False
     async with AsyncExitStack() as stack:
         stack.enter_context(locked_folder(config.folder))
         network = network_of(config)
@@ -124,11 +127,21 @@ async def run_node(config: Config, on_ready: Callable[[RollupNode], None] | None
         async with trio.open_nursery() as nursery:
             await nursery.start(_stop_on_signal, nursery.cancel_scope)
             nursery.start_soon(collect_garbage)
+
+            async def restart_after_full_disk() -> None:
+                nonlocal again
+                await disk_is_back()
+                again = True
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(restart_after_full_disk)
             if config.parent_pid:
                 nursery.start_soon(_stop_with_parent, config.parent_pid, nursery.cancel_scope)
             await nursery.start(supervisor.run)
             if on_ready is not None:
                 on_ready(node)
+    if again:
+        start_again()
     log.info("stopped")
 
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Literal
 
 import structlog
+
+
+class _Printer(structlog.PrintLogger):
+    """Prints lines; one that the disk or a closed pipe does not take is left out, for the node has to go on."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
 def configure_logging(level: str, format: Literal["console", "json"]) -> None:
@@ -37,5 +48,5 @@ def configure_logging(level: str, format: Literal["console", "json"]) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         # Looked up for each line: whoever puts another stream in its place gets the lines from then on.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: _Printer(sys.stderr),
     )

@@ -34,6 +34,9 @@ class DataLimit:
 BlockCallback = Callable[[ExecutionPayload], Awaitable[None]]
 
 BEHIND_S = 20
+AHEAD_S = 5
+LONGEST_SLEEP_S = 1.0
+"""Somebody may set the clock while the next block's time is waited for."""
 RETRY_S = 0.5
 L1_PATIENCE_S = 1.0
 
@@ -76,6 +79,11 @@ class Sequencer:
         After a pause the clock has to be caught up with first, and whoever asks for the newest state gets an old one.
         """
         behind = self._clock.now() - self._engine.chain.head("unsafe").timestamp
+        if self.problem is None and self._is_ahead(-behind):
+            return (
+                f"the newest block is {-behind:.0f} s ahead of this machine's clock, which is wrong or was: "
+                "no block is built until then"
+            )
         if self.problem is None and behind > BEHIND_S:
             return f"building the blocks of a pause: {behind:.0f} s of it are left"
         return self.problem
@@ -96,11 +104,20 @@ class Sequencer:
             self.problem = "waiting until derivation has read all of L1: it may hold blocks that were forgotten here"
             await ready.wait()
             self.problem = None
+        waits_for_clock = False
         while True:
             due = self._engine.chain.head("unsafe").timestamp + self._engine.config.block_time
             wait = due - self._clock.now()
+            if self._is_ahead(wait - self._engine.config.block_time) is not waits_for_clock:
+                waits_for_clock = not waits_for_clock
+                if waits_for_clock:
+                    log.warning(
+                        "waiting for the clock to reach the newest block: is the clock right?", seconds=int(wait)
+                    )
+                else:
+                    log.info("the clock has reached the newest block, blocks go on")
             if wait > 0:
-                await self._clock.sleep(wait)
+                await self._clock.sleep(min(wait, LONGEST_SLEEP_S))
                 continue
             try:
                 payload = await self.produce_block(self._clock.now())
@@ -114,6 +131,10 @@ class Sequencer:
             self.problem = None
             if payload is None:
                 await self._clock.sleep(0)
+
+    def _is_ahead(self, seconds: float) -> bool:
+        """Whether a newest block that many seconds ahead of the clock means that the clock is wrong, or was."""
+        return seconds > max(AHEAD_S, 2 * self._engine.config.block_time)
 
     async def produce_block(self, now: float) -> ExecutionPayload | None:
         """Build the next block if it is due at `now`, make it the unsafe head and tell `on_block`.

@@ -44,7 +44,7 @@ class DevL1:
         while True:
             wait = self.chain.head().timestamp + self._block_time_s - self._clock.now()
             if wait > 0:
-                await self._clock.sleep(wait)
+                await self._clock.sleep(min(wait, 1.0))  # the clock may be set meanwhile
                 continue
             await self.produce_block(self._clock.now())
 

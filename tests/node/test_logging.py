@@ -49,3 +49,14 @@ def test_lines_go_where_standard_error_is_now(monkeypatch: pytest.MonkeyPatch) -
     first.close()
     logger.info("two")
     assert "two" in second.getvalue()
+
+
+def test_a_line_that_does_not_fit_on_the_disk_stops_nothing() -> None:
+    program = (
+        "import structlog; from openledger.node.logging import configure_logging; configure_logging('info', 'console')\n"
+        "for _ in range(500): structlog.get_logger().warning('the disk is full')\n"
+        "print('still here')"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-P", "-c", program], stdout=subprocess.PIPE, stderr=full, text=True)
+    assert done.stdout == "still here\n"
