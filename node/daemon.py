@@ -74,7 +74,10 @@ def _check_l1(config: Config, network: Network) -> None:
 
 def _check_endpoints(config: Config) -> None:
     if config.role != "dev":
-        for name, meaning in (("l1_rpc_url", "the L1's JSON-RPC"), ("da_url", "the EigenDA proxy")):
+        needed = {"l1_rpc_url": "the L1's JSON-RPC"}
+        if config.da_route == "proxy":
+            needed["da_url"] = "the EigenDA proxy"
+        for name, meaning in needed.items():
             if not getattr(config, name):
                 raise StartupError(
                     f"{name} is not set: role {config.role} needs {meaning} (--{name.replace('_', '-')})"

@@ -38,6 +38,9 @@ def validator_config(config: Config) -> Config:
             "l1_rpc_url": endpoints.l1_rpc,
             "da_url": endpoints.da,
             "sequencer_rpc_url": endpoints.rpc,
+            # It reads what the sequencer disperses, and pays for nothing.
+            "da_payment_key": "",
+            "eigenda": config.eigenda.model_copy(update={"disperser": ""}),
         }
     )
 
@@ -68,6 +71,18 @@ def command(config: Config, peers: list[str]) -> list[str]:
     return line
 
 
+def environment(config: Config) -> dict[str, str]:
+    """The validator's environment: ours, with how it reaches EigenDA, for which there are no flags."""
+    return {
+        **os.environ,
+        "OPENLEDGER_DA_ROUTE": config.da_route,
+        "OPENLEDGER_DA_TRUST": config.da_trust,
+        "OPENLEDGER_DA_CERT_VERIFIER": config.da_cert_verifier,
+        "OPENLEDGER_DA_PAYMENT_KEY": config.da_payment_key,
+        "OPENLEDGER_EIGENDA": config.eigenda.model_dump_json(),
+    }
+
+
 def validator_service(node: RollupNode) -> Service:
     """Runs the validator and keeps its health in sight; the supervisor starts it again when it dies."""
     config = validator_config(node.config)
@@ -81,7 +96,15 @@ def validator_service(node: RollupNode) -> Service:
         line = command(config, await node.p2p.addresses())
         async with await trio.open_file(log_file, "ab") as output, trio.open_nursery() as nursery:
             before = log_file.stat().st_size
-            start = partial(trio.run_process, line, stdout=output, stderr=output, check=False, deliver_cancel=_stop)
+            start = partial(
+                trio.run_process,
+                line,
+                env=environment(config),
+                stdout=output,
+                stderr=output,
+                check=False,
+                deliver_cancel=_stop,
+            )
             process: trio.Process = await nursery.start(start)
             log.info("validator started", pid=process.pid, log=str(log_file))
             task_status.started()

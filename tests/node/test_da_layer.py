@@ -9,7 +9,9 @@ import pytest
 from openledger.genesis.presets import DEVNET
 from openledger.node.config import load_config
 from openledger.node.da_layer import open_da_layer
+from openledger.node.daemon import _check_endpoints
 from openledger.node.errors import StartupError
+from openledger.node.validator_process import environment, validator_config
 from openledger.rollup.da.client import DAClient
 
 from ..rollup.da.eigenda_network import PAYER, PAYLOAD, Network, served
@@ -68,3 +70,24 @@ async def test_a_public_chain_needs_the_ceremonys_files_and_without_a_proxy_the_
     with pytest.raises(StartupError, match="da_trust to l1"):
         async with open_da_layer(config, public, L1, ""):
             pass
+
+
+def test_the_validator_beside_a_dev_node_reads_the_same_way_and_pays_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = load_config(
+        da_route="disperser", da_payment_key=KEY, eigenda={"disperser": "a:1", "relays": {2: "b:2"}, "plaintext": True}
+    )
+    monkeypatch.setenv("OPENLEDGER_DA_PAYMENT_KEY", KEY)
+    for name, value in environment(validator_config(config)).items():
+        monkeypatch.setenv(name, value)
+    loaded = load_config()
+    assert (loaded.da_route, loaded.da_payment_key, loaded.eigenda.disperser) == ("disperser", "", "")
+    assert (loaded.eigenda.relays, loaded.eigenda.plaintext) == ({2: "b:2"}, True)
+
+
+def test_only_the_route_by_a_proxy_needs_one() -> None:
+    given = {"role": "validator", "l1_rpc_url": "http://127.0.0.1:1"}
+    _check_endpoints(load_config(**given, da_route="disperser"))
+    with pytest.raises(StartupError, match="da_url is not set"):
+        _check_endpoints(load_config(**given))
