@@ -6,6 +6,7 @@ are not on the curve, so every point is checked here before it reaches it.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from zksnake._algebra import ec_bn254 as _ec
@@ -165,5 +166,9 @@ def g2_sum_of_products(points: list[Any], scalars: list[int]) -> Any:
 
 def pairings_cancel(left: tuple[Any, Any], right: tuple[Any, Any]) -> bool:
     """Whether e(left) = e(right), each a pair of (G1, G2) backend points."""
-    identity = _ec.multi_pairing([_ec.g1(), -_ec.g1()], [_ec.g2(), _ec.g2()])
-    return bool(_ec.multi_pairing([left[0], -right[0]], [left[1], right[1]]) == identity)
+    return bool(_ec.multi_pairing([left[0], -right[0]], [left[1], right[1]]) == _one())
+
+
+@cache
+def _one() -> Any:
+    return _ec.multi_pairing([], [])

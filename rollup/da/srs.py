@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
-from openledger.rollup.da import curve
+from openledger.rollup.da import curve, native
 from openledger.rollup.da.curve import G1Point, G2Point
 
 SRS_ORDER = 1 << 28
@@ -116,36 +116,57 @@ class DevelopmentSrs:
         return curve.g2_generator() * pow(self.tau, exponent, curve.GROUP_ORDER)
 
 
+FEWEST_COMPILED = 1_024
+"""Points from which on a sum is faster compiled than by the library."""
+
+
 @dataclass
 class FileSrs:
-    """EigenDA's files in `folder`; points are parsed by need and kept, since parsing takes about 0.1 ms each.
+    """EigenDA's files in `folder`; points are parsed by need and kept, since that takes the library about 0.1 ms each.
 
-    `points` and `sha256` describe the files and change only in tests. Raises SrsFileInvalid at first use.
+    Sums over many points are compiled where numba is installed, and the library's elsewhere: the same points. `points`,
+    `sha256` and `compiled` describe the files and the machine and change only in tests. Raises SrsFileInvalid at first use.
     """
 
     folder: Path
     points: int = OFFICIAL_POINTS
     sha256: Mapping[str, str] = field(default_factory=lambda: OFFICIAL_SHA256)
+    compiled: bool = field(default_factory=native.is_available)
     _files: dict[str, bytes] = field(default_factory=dict, init=False, repr=False)
+    _rows: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _parsed: dict[str, dict[int, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def commit(self, coefficients: list[int]) -> G1Point:
         """See Srs."""
-        points = self._points("g1.point", 0, self._checked_length(coefficients))
-        return curve.g1_to_integers(curve.g1_sum_of_products(points, coefficients))
+        return curve.g1_to_integers(self._sums(coefficients, "g1.point")[0])
 
     def commit_with_length(self, coefficients: list[int]) -> BlobCommitment:
         """See Srs."""
-        count = self._checked_length(coefficients)
-        leading = self._points("g2.point", 0, count)
-        # The file's last point is the string's last: τ^(2^28 - count + i) stands `count - i` before its end.
-        trailing = self._points("g2.trailing.point", self.points - count, count)
-        return BlobCommitment(
-            self.commit(coefficients),
-            curve.g2_to_integers(curve.g2_sum_of_products(leading, coefficients)),
-            curve.g2_to_integers(curve.g2_sum_of_products(trailing, coefficients)),
-            count,
+        commitment, length_commitment, length_proof = self._sums(
+            coefficients, "g1.point", "g2.point", "g2.trailing.point"
         )
+        return BlobCommitment(
+            curve.g1_to_integers(commitment),
+            curve.g2_to_integers(length_commitment),
+            curve.g2_to_integers(length_proof),
+            len(coefficients),
+        )
+
+    def _sums(self, coefficients: list[int], *names: str) -> list[Any]:
+        """The sum over the points of each file."""
+        count = self._checked_length(coefficients)
+        # The trailing file's last point is the string's last: τ^(2^28 - count + i) stands `count - i` before its end.
+        starts = {"g2.trailing.point": self.points - count}
+        if self.compiled and count >= FEWEST_COMPILED:
+            from openledger.rollup.da.native import points
+
+            factors = points.scalars(coefficients)
+            return [points.library_sum(self._compiled_points(name, count), factors) for name in names]
+        sums = {"g1.point": curve.g1_sum_of_products}
+        return [
+            sums.get(name, curve.g2_sum_of_products)(self._points(name, starts.get(name, 0), count), coefficients)
+            for name in names
+        ]
 
     def shifted_g1(self, length: int) -> Any:
         """See Srs: one of the 28 points EigenDA publishes."""
@@ -165,6 +186,18 @@ class FileSrs:
         if len(coefficients) > self.points:
             raise SrsError(f"blob of {len(coefficients)} elements is longer than the SRS of {self.points} points")
         return len(coefficients)
+
+    def _compiled_points(self, name: str, count: int) -> Any:
+        """The first points of a file, the last of the trailing one, as compiled code takes them."""
+        from openledger.rollup.da.native import points
+
+        size = 32 if name == "g1.point" else 64
+        rows = self._rows.get(name)
+        if rows is None or len(rows) < count:
+            data = self._file(name, size)
+            found = data[-size * count :] if name == "g2.trailing.point" else data[: size * count]
+            rows = self._rows[name] = points.decompressed(found, size)
+        return rows[-count:] if name == "g2.trailing.point" else rows[:count]
 
     def _points(self, name: str, start: int, count: int) -> list[Any]:
         size, parse = (32, curve.g1_from_compressed) if name == "g1.point" else (64, curve.g2_from_compressed)
