@@ -154,6 +154,11 @@ class RpcConfig(BaseModel):
     call_time_s: float = Field(5.0, gt=0, description="time of eth_call and eth_estimateGas")
     subscriptions: int = Field(100, ge=1, description="eth_subscribe on one WebSocket")
     filters: int = Field(1_000, ge=1, description="polled filters, of all callers together")
+    allow_unprotected_txs: bool | None = Field(
+        None,
+        description="take transactions without a chain id (before EIP-155), which anybody can send to other chains too; "
+        "unset: on a devnet only, where deployers of fixed addresses need it",
+    )
 
 
 class PoolConfig(BaseModel):
@@ -166,7 +171,7 @@ class PoolConfig(BaseModel):
     account_queue: int = Field(64, ge=1, description="transactions of one account that wait for a missing nonce")
     global_queue: int = Field(1_024, ge=1, description="such transactions of all accounts")
     lifetime_s: float = Field(3 * 3600.0, gt=0, description="how long they wait after the account's last one")
-    price_limit_wei: int = Field(0, ge=0, description="least priority fee per gas")
+    price_limit_wei: int = Field(1, ge=0, description="least priority fee per gas")
     price_bump_percent: int = Field(10, ge=0, description="by how much both fees of a replacement must be higher")
     fee_cap_wei: int = Field(100 * 10**18, ge=0, description="most that a transaction's gas may cost; 0: no bound")
 
@@ -255,6 +260,12 @@ class Config(BaseSettings):
     def address_index(self) -> bool:
         """Whether the chain is indexed by accounts."""
         chosen = self.chain.address_index
+        return self.network == "devnet" if chosen is None else chosen
+
+    @property
+    def allow_unprotected_txs(self) -> bool:
+        """Whether JSON-RPC takes transactions without a chain id."""
+        chosen = self.rpc.allow_unprotected_txs
         return self.network == "devnet" if chosen is None else chosen
 
     @property

@@ -63,6 +63,7 @@ class ExecutionClientConfig:
     cors_origins: tuple[str, ...] = ()
     history: StateHistory = ARCHIVE
     address_index: bool = False
+    allow_unprotected_txs: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ async def open_execution_client(config: ExecutionClientConfig) -> AsyncIterator[
             await trio.to_thread.run_sync(_import, chain, path)
         pool = TransactionPool(chain, journal=folder / "transactions.journal")
         stack.callback(pool.close)
-        ethereum = EthereumRpc(RpcBackend(chain, pool))
+        ethereum = EthereumRpc(RpcBackend(chain, pool, allow_unprotected=config.allow_unprotected_txs))
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         await nursery.start(ethereum.run)

@@ -215,6 +215,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
             ),
             syncing=lambda: _syncing(driver, p2p),
             peer_count=lambda: len(p2p.peers()),
+            allow_unprotected=config.allow_unprotected_txs,
             submit=None if sequencing or not config.sequencer_rpc_url else _forward(config.sequencer_rpc_url),
         )
         ethereum = EthereumRpc(backend)

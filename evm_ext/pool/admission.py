@@ -31,7 +31,7 @@ def validate_alone(transaction: Transaction, rules: BlockRules, gas_limit: int, 
         )
     if transaction.max_priority_fee_per_gas < limits.minimum_tip:
         raise errors.Underpriced(
-            f"transaction underpriced: gas tip cap {transaction.max_priority_fee_per_gas}, "
+            f"transaction gas price below minimum: gas tip cap {transaction.max_priority_fee_per_gas}, "
             f"minimum needed {limits.minimum_tip}"
         )
     fee = transaction.gas * transaction.max_fee_per_gas

@@ -31,7 +31,7 @@ class PoolLimits:
     """Longest transaction, its blobs not counted."""
     blob_bytes: int = 512 * 1024 * 1024
     """Memory for blobs, with their proofs."""
-    minimum_tip: int = 0
+    minimum_tip: int = 1
     """Least priority fee per gas (geth's price limit)."""
     price_bump_percent: int = 10
     """By how much both fees of a replacement must be higher."""

@@ -38,6 +38,12 @@ def rpc(
     address_index: Annotated[
         bool, typer.Option("--address-index", help="Record for explorers what transactions do inside (ots_*).")
     ] = False,
+    allow_unprotected_txs: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unprotected-txs", help="Take transactions without a chain id (before EIP-155), as deployers send."
+        ),
+    ] = False,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -69,5 +75,6 @@ def rpc(
             cors_origins=tuple(cors_origin or ()),
             history=StateHistory(state),
             address_index=address_index,
+            allow_unprotected_txs=allow_unprotected_txs,
         ),
     )

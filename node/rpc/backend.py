@@ -73,6 +73,7 @@ class RpcBackend:
 
     minimum_tip_wei: the least priority fee that is ever suggested.
     syncing: how far a synchronisation is, None when there is none.
+    allow_unprotected: whether callers may send transactions without a chain id, where the chain knows EIP-155.
     submit: takes a signed transaction elsewhere (a node that is not the sequencer); None adds it to `pool`.
     """
 
@@ -83,6 +84,7 @@ class RpcBackend:
     minimum_tip_wei: int = 1_000_000
     syncing: Callable[[], SyncProgress | None] = _not_syncing
     peer_count: Callable[[], int] = _no_peers
+    allow_unprotected: bool = True
     submit: Callable[[bytes], Awaitable[bytes]] | None = None
 
     def header(self, reference: BlockReference) -> Header | None:

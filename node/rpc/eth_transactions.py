@@ -4,6 +4,7 @@ import trio
 
 from openledger.evm_ext.block import Block
 from openledger.evm_ext.errors import InvalidTransaction
+from openledger.evm_ext.transactions import decode_transaction
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.errors import NOT_MINED_IN_TIME, RpcError, ServerError
 from openledger.node.rpc.formats import Json, hex_bytes, receipt_json, transaction_json
@@ -12,6 +13,8 @@ from openledger.node.rpc.parameters import BLOCK_NUMBER, BYTES, HASH, INDEX, Blo
 
 _POLL_S = 0.02
 _DEFAULT_WAIT_MS = 20_000
+_FIRST_OF_A_LIST = b"\xc0"
+"""Transactions of type 0 begin with this or more; the others always name their chain."""
 
 
 class EthTransactions:
@@ -48,11 +51,21 @@ class EthTransactions:
 
     async def _send(self, raw: bytes) -> bytes:
         try:
+            if not self._backend.allow_unprotected:
+                await trio.to_thread.run_sync(self._require_protection, raw)
             if self._backend.submit is not None:
                 return await self._backend.submit(raw)
             return await trio.to_thread.run_sync(self._pool.add, raw)
         except InvalidTransaction as error:
             raise ServerError(str(error)) from error
+
+    def _require_protection(self, raw: bytes) -> None:
+        """Raises ServerError in geth's words, and InvalidTransaction."""
+        chain = self._chain
+        if raw[:1] < _FIRST_OF_A_LIST or not chain.rules.after(chain.head()).has_replay_protection:
+            return
+        if decode_transaction(raw).chain_id is None:
+            raise ServerError("only replay-protected (EIP-155) transactions allowed over RPC")
 
     @rpc_method("eth_getTransactionByHash", HASH, blocking=True)
     def transaction_by_hash(self, transaction_hash: bytes) -> Json | None:

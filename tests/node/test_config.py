@@ -65,3 +65,13 @@ def test_what_a_node_keeps_of_the_past_is_set_under_chain(tmp_path: Path) -> Non
     file.write_text('[chain]\nstate = "pruned"\nkeep_blocks = 5000\nkeep_changes = 100\n')
     with pytest.raises(StartupError, match="100 is less than 5000"):
         _ = load_config(file).state_history
+
+
+def test_transactions_without_a_chain_id_are_taken_on_a_devnet_unless_said_otherwise(tmp_path: Path) -> None:
+    assert load_config().allow_unprotected_txs
+    assert not load_config(network="testnet").allow_unprotected_txs
+    file = tmp_path / "node.toml"
+    for chosen in (True, False):
+        file.write_text(f"[rpc]\nallow_unprotected_txs = {str(chosen).lower()}\n")
+        assert load_config(file).allow_unprotected_txs is chosen
+        assert load_config(file, network="mainnet").allow_unprotected_txs is chosen

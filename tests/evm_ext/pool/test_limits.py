@@ -131,7 +131,7 @@ def test_what_waits_too_long_for_a_nonce_is_forgotten(tools, chain, open_pool):
 
 def test_a_balance_that_falls_demotes_what_follows(tools, chain, open_pool):
     pool = open_pool()
-    rich = {"gas": 21_000, "max_fee_per_gas": 2 * 10**9, "max_priority_fee_per_gas": 0}
+    rich = {"gas": 21_000, "max_fee_per_gas": 2 * 10**9, "max_priority_fee_per_gas": 1}
     for nonce, value in ((0, 0), (1, 4 * 10**14), (2, 0)):
         pool.add(tools.signed(8, CHAIN_ID, nonce, TO, value=value, **rich).raw)
     assert pool.status().pending == 3
@@ -155,8 +155,19 @@ def test_a_gas_limit_that_falls_takes_out_what_no_longer_fits(tools, chain, open
 
 def test_the_price_limit_is_a_least_tip(tools, open_pool):
     pool = open_pool(minimum_tip=10)
-    with pytest.raises(errors.Underpriced, match=r"^transaction underpriced: gas tip cap 9, minimum needed 10"):
+    with pytest.raises(errors.Underpriced, match=r"^transaction gas price below minimum: gas tip cap 9, minimum needed 10"):
         pool.add(tools.signed(0, CHAIN_ID, 0, TO, max_priority_fee_per_gas=9).raw)
+
+
+def test_without_a_price_limit_no_tip_does_but_is_not_replaced_by_none(tools, open_pool):
+    transaction = tools.signed(0, CHAIN_ID, 0, TO, max_priority_fee_per_gas=0)
+    with pytest.raises(errors.Underpriced, match="gas tip cap 0, minimum needed 1"):
+        open_pool().add(transaction.raw)
+    pool = open_pool(minimum_tip=0)
+    pool.add(transaction.raw)
+    dearer = {"max_fee_per_gas": 2 * transaction.max_fee_per_gas, "max_priority_fee_per_gas": 0}
+    with pytest.raises(errors.ReplacementUnderpriced):
+        pool.add(tools.signed(0, CHAIN_ID, 0, TO, **dearer).raw)
 
 
 def test_the_price_bump_can_be_set(tools, open_pool):

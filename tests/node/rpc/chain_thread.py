@@ -33,10 +33,13 @@ class ChainThread:
         policy: AccessPolicy | None = None,
         address_index: bool = False,
         history: StateHistory = ARCHIVE,
+        allow_unprotected: bool = True,
     ) -> None:
         self.chain = Chain.open(folder / "chain", genesis, address_index=address_index, history=history)
         self.pool = TransactionPool(self.chain, journal=folder / "pool.journal")
-        self.backend = RpcBackend(self.chain, self.pool, limits=limits or RpcLimits())
+        self.backend = RpcBackend(
+            self.chain, self.pool, limits=limits or RpcLimits(), allow_unprotected=allow_unprotected
+        )
         self._automine = automine
         self._policy = policy
         self._started = threading.Event()

@@ -389,6 +389,23 @@ def test_a_malformed_transaction_is_refused_and_the_node_lives(rpc):
     assert rpc("eth_chainId") == hex(DEVNET.l2_chain_id)
 
 
+def test_transactions_without_a_chain_id_are_taken_where_they_may_be(tmp_path, genesis, chain_thread, rpc_to):
+    anywhere = signed(0, type=0, chain_id=None, max_priority_fee_per_gas=None)
+    with chain_thread(tmp_path / "strict", genesis, automine=False, allow_unprotected=False) as node:
+        rpc = rpc_to(node)
+        for method in ("eth_sendRawTransaction", "eth_sendRawTransactionSync"):
+            refused = rpc.error(method, hexed(anywhere.raw))
+            words = "only replay-protected (EIP-155) transactions allowed over RPC"
+            assert refused == {"code": -32000, "message": words}
+        assert "malformed" in rpc.error("eth_sendRawTransaction", "0xc0")["message"]
+        send(rpc, signed(0, type=0, max_priority_fee_per_gas=None))
+    with chain_thread(tmp_path / "open", genesis, automine=False) as node:
+        rpc = rpc_to(node)
+        send(rpc, anywhere)
+        node.mine()
+        assert rpc("eth_getTransactionReceipt", hexed(anywhere.hash))["status"] == "0x1"
+
+
 def test_a_receipt_can_be_waited_for(rpc):
     receipt = rpc("eth_sendRawTransactionSync", hexed(signed(0).raw), 5_000)
     assert (receipt["transactionHash"], receipt["status"]) == (hexed(signed(0).hash), "0x1")
