@@ -222,7 +222,7 @@ class Inference:
         with send:
             try:
                 with self._payments.admit(voucher, prepared.most) as admission:
-                    finished = await self._generate(identifier, prepared, tell)
+                    finished = await self._generate(identifier, prepared, admission.payer, tell)
                     release = prepared.release
                     attributed = await self._attribution.attribute(
                         release.index_folders, finished.output_tokens, prepared.retrieval, release.manifest.attribution
@@ -234,13 +234,16 @@ class Inference:
                 log.exception("an answer failed", release=prepared.release.id)
                 tell(InferenceFailed("internal_error", f"the node failed on this answer: {error}"))
 
-    async def _generate(self, identifier: str, prepared: Prepared, tell: Callable[[Delta], None]) -> Finished:
+    async def _generate(
+        self, identifier: str, prepared: Prepared, payer: bytes, tell: Callable[[Delta], None]
+    ) -> Finished:
         request, release = prepared.request, prepared.release
         generate = Generate(
             request_id=identifier,
             prompt_tokens=prepared.prompt_tokens,
             max_tokens=request.max_tokens,
             cache_salt=release.id.to_bytes(8, "big"),
+            payer=payer,
             adapters=[release.adapter] if release.adapter else [],
             sampling=request.sampling,
             seed=request.seed,

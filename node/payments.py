@@ -45,6 +45,8 @@ class ChannelState(Protocol):
     """What the ledger says of a channel; amounts in micro-OPEN."""
 
     @property
+    def payer(self) -> bytes: ...
+    @property
     def receiver(self) -> bytes: ...
     @property
     def authorizer(self) -> bytes: ...
@@ -105,9 +107,10 @@ def parse_voucher(header: str) -> SignedVoucher:
 
 @dataclass(frozen=True)
 class Admission:
-    """A call that is paid for."""
+    """A call that is paid for, and the address that pays."""
 
     voucher: SignedVoucher
+    payer: bytes
 
 
 class Payments:
@@ -157,7 +160,7 @@ class Payments:
         self._accepted[channel_id] = voucher.voucher.max_claimable
         self._reserved[channel_id] += most
         try:
-            yield Admission(voucher)
+            yield Admission(voucher, self._channel(channel_id).payer)
         finally:
             self._reserved[channel_id] -= most
             if not self._reserved[channel_id]:

@@ -27,6 +27,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     page_tokens: int = 16
     kept_tokens: int = 8192
     max_waiting: int = 256
+    max_waiting_per_payer: int = 64
     max_adapters_resident: int = 16
     max_adapter_bytes: int = 512 * 1024 * 1024
     max_adapter_rank: int = 256
@@ -37,7 +38,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         """Raises `ValueError` naming the first setting that makes no sense."""
         positive = (
             "max_batch", "max_step_tokens", "max_context", "kv_tokens", "page_tokens",
-            "max_waiting", "max_adapters_resident", "max_adapter_bytes", "max_adapter_rank",
+            "max_waiting", "max_waiting_per_payer", "max_adapters_resident", "max_adapter_bytes", "max_adapter_rank",
         )  # fmt: skip
         for name in positive:
             if getattr(self, name) < 1:

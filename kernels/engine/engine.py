@@ -203,6 +203,10 @@ class ServingEngine:
             )
         if len(self._sequences) >= self.config.max_waiting:
             raise RequestRefused("overloaded", f"{len(self._sequences)} requests are being served: try again later")
+        if isinstance(request, Generate) and request.payer:
+            theirs = sum(sequence.payer == request.payer for sequence in self._sequences.values())
+            if theirs >= self.config.max_waiting_per_payer:
+                raise RequestRefused("overloaded", f"{theirs} requests of this payer are being served: wait for them")
 
     def _collect_adapters(self) -> Iterator[FromWorker]:
         for request_id, futures in list(self._loading.items()):

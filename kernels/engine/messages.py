@@ -62,13 +62,15 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer a prompt. `stop_tokens` None means the model's own end-of-turn tokens.
 
     `seed` and `request_hash` are 32 bytes: the first keys the sampling, the second the fingerprint. Only requests with
-    the same `cache_salt` may find what another left in the cache: how soon an answer begins tells of that.
+    the same `cache_salt` may find what another left in the cache: how soon an answer begins tells of that. `payer` is
+    anything that names who pays: those who have the least running are served first.
     """
 
     request_id: str
     prompt_tokens: list[int]
     max_tokens: int
     cache_salt: bytes = b""
+    payer: bytes = b""
     adapters: list[Adapter] = []
     sampling: Sampling = Sampling()
     seed: bytes = bytes(32)

@@ -60,7 +60,8 @@ def stack_adapter(
             np.array(descriptions, np.int64),
             np.array([w.alpha for _, w in members], np.float32),
         )
-        groups[key] = LoraGroup(*(array(torch.from_numpy(np.ascontiguousarray(part))) for part in parts))
+        placed = LoraGroup(*(array(torch.from_numpy(np.ascontiguousarray(part))) for part in parts))
+        groups[key] = placed._replace(modules=parts[4])
     return Lora(groups)
 
 

@@ -1,11 +1,12 @@
 """Which rows run in the next step: continuous batching with chunked prefill.
 
-A sequence is admitted when pages for its prompt and its longest answer are free, so a running one never has to
+Of those that wait, the first one is next whose payer has the fewest running, or else was let in longest ago: a thousand
+requests of one payer delay another payer's by one place. A sequence is admitted when pages for its prompt and its longest answer are free, so a running one never has to
 give pages back. Decoding sequences run every step; prompts fill what is left of the step in order of arrival, in
 smaller pieces while somebody is waiting for the next token.
 """
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +26,8 @@ class Scheduler:
     pages: PageAllocator
     waiting: deque[Sequence] = field(default_factory=deque)
     running: list[Sequence] = field(default_factory=list)
+    turns: dict[bytes, int] = field(default_factory=dict)
+    """When each payer with requests here was last let in, as a growing number."""
     reused: int = 0
     """Positions that did not have to be computed, because a prompt began as another one had."""
 
@@ -37,6 +40,8 @@ class Scheduler:
             self.running.remove(sequence)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
+        if all(other.payer != sequence.payer for other in (*self.running, *self.waiting)):
+            self.turns.pop(sequence.payer, None)
         if sequence.pages is not None:
             self.pages.give_back(sequence.pages.tolist())
             sequence.pages = None
@@ -65,7 +70,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.config.max_batch:
-            sequence = self.waiting[0]
+            sequence = self._next()
             positions = sequence.prompt_length + sequence.request.max_tokens
             if sequence.forced:
                 positions = len(sequence.tokens)
@@ -76,7 +81,13 @@ class Scheduler:
             sequence.pages = np.array(pages, np.int64)
             sequence.computed = found * self.pages.page_tokens
             self.reused += sequence.computed
-            self.running.append(self.waiting.popleft())
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
+            self.turns[sequence.payer] = max(self.turns.values(), default=0) + 1
+
+    def _next(self) -> Sequence:
+        running = Counter(sequence.payer for sequence in self.running)
+        return min(self.waiting, key=lambda sequence: (running[sequence.payer], self.turns.get(sequence.payer, 0)))
 
     def _prefix(self, sequence: Sequence) -> list[bytes]:
         """Keys of the pages that another sequence may have filled. Its last token always runs, as its logits are

@@ -38,6 +38,11 @@ class Sequence:
         return len(self.request.prompt_tokens)
 
     @property
+    def payer(self) -> bytes:
+        """Who pays for it; whoever checks an answer has no name."""
+        return self.request.payer if isinstance(self.request, Generate) else b""
+
+    @property
     def forced(self) -> bool:
         """Whether the output is given, to be checked."""
         return isinstance(self.request, Verify)

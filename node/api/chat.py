@@ -70,6 +70,7 @@ class _ChatBody(msgspec.Struct, frozen=True):
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     seed: int | None = None
     stop: str | list[str] | None = None
     stream: bool = False
@@ -122,6 +123,7 @@ def parse_request(
         temperature_milli=round(_in_range("temperature", body.temperature, 0, 2) * 1000),
         top_p_ppm=max(1, round(_in_range("top_p", body.top_p, 0, 1) * 1_000_000)),
         top_k=int(_in_range("top_k", body.top_k, 0, 1 << 20)),
+        min_p_ppm=round(_in_range("min_p", body.min_p, 0, 1) * 1_000_000),
     )
     if body.seed is not None:
         _in_range("seed", body.seed, -(1 << 63), (1 << 63) - 1)

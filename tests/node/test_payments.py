@@ -23,6 +23,7 @@ CHANNEL = b"\xcc" * 32
 class Channel:
     receiver: bytes = PROVIDER
     authorizer: bytes = address_of(PAYER)
+    payer: bytes = b"\x99" * 20
     deposit: int = 1000
     total_claimed: int = 0
     closing: bool = False

@@ -44,7 +44,7 @@ def ask(identifier: str, prompt: list[int], max_tokens: int = 8, **settings: Any
 
 
 def to_verify(request: Generate, done: Finished, **changes: Any) -> Verify:
-    fields = {name: getattr(request, name) for name in request.__struct_fields__ if name != "cache_salt"}
+    fields = {name: getattr(request, name) for name in request.__struct_fields__ if name in Verify.__struct_fields__}
     claim = {
         "output_tokens": done.output_tokens,
         "stop_reason": done.stop_reason,
