@@ -126,7 +126,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     model = load_model(options.cache, threads=options.threads)
-    engine = ServingEngine(model, EngineConfig(cache_folder=str(options.cache), max_context=1024, kv_tokens=8192))
+    engine = ServingEngine(
+        model, EngineConfig(cache_folder=str(options.cache), max_context=1024, kv_tokens=8192, kept_tokens=0)
+    )
     engine.warm_up()
     file = default_model_file()
     peer = transformers.AutoModelForCausalLM.from_pretrained(
