@@ -48,6 +48,10 @@ class GrpcPeer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connection; calls on their way fail."""
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self.channel.close)
 

@@ -3,7 +3,7 @@ gives the blob, out of the chunks that the operators keep. Nothing is believed t
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import structlog
@@ -79,7 +79,6 @@ class PayloadReader:
 
     def __init__(
         self,
-        stack: AsyncExitStack,
         worker: BlobWorker,
         relays: RelayDirectory,
         *,
@@ -88,14 +87,18 @@ class PayloadReader:
         plaintext: bool = False,
         chunks: Mapping[int, ChunkParameters] = CHUNKS,
     ) -> None:
-        self._stack = stack
         self._worker = worker
         self._relays = relays
         self._operators = operators
         self._verifier = verifier
         self._plaintext = plaintext
         self._chunks = chunks
-        self._open: dict[str, RelayClient] = {}
+        self._open: dict[str, GrpcPeer] = {}
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        while self._open:
+            await self._open.popitem()[1].aclose()
 
     async def get(self, commitment: bytes, l1_inclusion_block: int | None = None) -> bytes:
         """The payload behind an op-generic commitment that stands in that L1 block.
@@ -140,12 +143,13 @@ class PayloadReader:
         raise DAUnavailable(said)
 
     async def _relay(self, target: str) -> RelayClient:
-        if target not in self._open:
+        peer = self._open.pop(target, None)
+        if peer is None:
             if len(self._open) >= _AT_ONCE:
-                raise DAUnavailable(f"{target}: {_AT_ONCE} relays are connected already")
-            peer = await self._stack.enter_async_context(GrpcPeer(target, plaintext=self._plaintext))
-            self._open[target] = RelayClient(peer, self._worker)
-        return self._open[target]
+                await self._open.pop(next(iter(self._open))).aclose()  # the one that was asked longest ago
+            peer = GrpcPeer(target, plaintext=self._plaintext)
+        self._open[target] = peer
+        return RelayClient(peer, self._worker)
 
     async def _out_of_chunks(self, certificate: Certificate, directory: OperatorDirectory) -> bytes:
         """Raises ChunksMissing, DAError, and what L1 raises."""
@@ -224,7 +228,9 @@ async def open_payload_reader(
     chunks: Mapping[int, ChunkParameters] = CHUNKS,
 ) -> AsyncIterator[PayloadReader]:
     """A PayloadReader whose connections are closed when the block ends."""
-    async with AsyncExitStack() as stack:
-        yield PayloadReader(
-            stack, worker, relays, operators=operators, verifier=verifier, plaintext=plaintext, chunks=chunks
-        )
+    reader = PayloadReader(worker, relays, operators=operators, verifier=verifier, plaintext=plaintext, chunks=chunks)
+    try:
+        yield reader
+    finally:
+        with trio.CancelScope(shield=True):
+            await reader.aclose()

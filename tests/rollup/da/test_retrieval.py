@@ -81,6 +81,17 @@ async def test_the_first_relay_that_gives_the_blob_is_enough(
         await read(worker, ConfiguredRelays({2: "127.0.0.1:1"}, registry), certificate)
 
 
+async def test_any_number_of_relays_is_asked_over_a_few_connections(
+    worker: BlobWorker, target: str, certificate: Certificate
+) -> None:
+    port = target.rpartition(":")[2]
+    async with open_payload_reader(worker, Registry(relay2=target), plaintext=True) as reader:
+        for number in range(20):
+            await reader._relay(f"127.0.0.{number + 2}:{port}")
+        assert await reader.get(encode_generic_commitment(certificate)) == PAYLOAD
+        assert len(reader._open) == 16
+
+
 async def test_without_relays_the_operators_chunks_give_the_blob_back(
     worker: BlobWorker, network: Network, services: OperatorServices, target: str, certificate: Certificate
 ) -> None:
