@@ -8,6 +8,7 @@ from a snapshot, and heads are replaced as a whole.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from openledger.evm_ext.database import REPAIR_HINT, START_ANEW_HINT
 from openledger.evm_ext.errors import (
     BeyondRepair,
     CallError,
+    CallTimeout,
     DatabaseCorrupt,
     GenesisMismatch,
     InvalidBlock,
@@ -238,12 +240,16 @@ class Chain:
         topics: Sequence[Collection[bytes] | None] = (),
         *,
         limit: int | None = None,
+        deadline: float | None = None,
     ) -> list[LocatedLog]:
         """Matching logs of the canonical blocks `first` to `last`, both included, in order.
 
-        Blocks are passed over by their bloom. Raises `TooManyResults` when there are more than `limit`."""
+        Blocks are passed over by their bloom. Raises `TooManyResults` when there are more than `limit`, and
+        `CallTimeout` after a block that was done later than `deadline` (monotonic time)."""
         found: list[LocatedLog] = []
         for number in range(max(first, 0), min(last, self.head().number) + 1):
+            if deadline is not None and time.monotonic() > deadline:
+                raise CallTimeout("the search for logs took longer than its time limit")
             block_hash = self._store.canonical_hash(number)
             if block_hash is None:
                 break

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from openledger.evm_ext.block import Block, Header
+from openledger.evm_ext.kept import quickly_made
 from openledger.evm_ext.receipts import Log, Receipt, bloom_bits
 
 
+@quickly_made
 @dataclass(frozen=True)
 class LocatedLog:
     """A log with its place. `log_index` counts through the block."""
@@ -39,26 +41,17 @@ def matching_logs(
 ) -> Iterator[LocatedLog]:
     """The logs of a block from any of `addresses` (none: all) with, at each place in `topics`, any of the given
     topics (None or empty: all)."""
-    header = block.header
+    header, block_hash = block.header, block.hash
+    number, timestamp = header.number, header.timestamp
+    wanted = [(place, topic) for place, topic in enumerate(topics) if topic]
+    fewest = len(topics)
     log_index = -1
     for index, receipt in enumerate(receipts):
         for log in receipt.logs:
             log_index += 1
-            if _matches(log, addresses, topics):
-                yield LocatedLog(
-                    log,
-                    block.hash,
-                    header.number,
-                    header.timestamp,
-                    block.transactions[index].hash,
-                    index,
-                    log_index,
-                )
-
-
-def _matches(log: Log, addresses: Collection[bytes], topics: Sequence[Collection[bytes] | None]) -> bool:
-    if addresses and log.address not in addresses:
-        return False
-    if len(topics) > len(log.topics):
-        return False
-    return all(not wanted or topic in wanted for wanted, topic in zip(topics, log.topics))
+            if (addresses and log.address not in addresses) or len(log.topics) < fewest:
+                continue
+            if wanted and any(log.topics[place] not in topic for place, topic in wanted):
+                continue
+            transaction_hash = block.transactions[index].hash
+            yield LocatedLog(log, block_hash, number, timestamp, transaction_hash, index, log_index)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, MutableMapping, Sequence
+from functools import lru_cache
 from typing import cast
 
 from lru import LRU
@@ -29,8 +30,12 @@ from openledger.genesis.hashing import keccak256
 
 RECENT_VALUES = 131_072
 HASHED_ADDRESSES = 32_768
+DECODED_ACCOUNTS = 16_384
 
 _hashed: MutableMapping[bytes, bytes] = cast("MutableMapping[bytes, bytes]", LRU(HASHED_ADDRESSES))
+
+
+_decoded_account = lru_cache(maxsize=DECODED_ACCOUNTS)(decode_account)
 
 
 def hashed_address(address: bytes) -> bytes:
@@ -144,6 +149,10 @@ class FlatReader:
     def root(self) -> bytes:
         return self._root
 
+    @property
+    def view(self) -> FlatView:
+        return self._view
+
     def account(self, address: bytes) -> Account | None:
         key = hashed_address(address)
         for diff in self._overlay:
@@ -152,7 +161,7 @@ class FlatReader:
                 break
         else:
             raw = self._value(b"a" + key)
-        return decode_account(raw) if raw else None
+        return _decoded_account(raw) if raw else None
 
     def storage(self, address: bytes, storage_root: bytes, slot: int) -> int:
         """`storage_root` is the account's in this state, or that of nothing."""

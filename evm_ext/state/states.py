@@ -56,12 +56,25 @@ class States:
                 f"the flat tables in {store.path} do not hold the state of the unsafe head: {REPAIR_HINT}"
             )
         self._view = FlatView(store.database.snapshot(), base, first, self._recent.generation)
+        self._base_reader: FlatReader | None = None
 
     # --- reading ----------------------------------------------------------------------------------------
 
     def reader(self, header: Header) -> StateReader:
         """The state after a stored block. Raises `StatePruned`, `MissingTrieNode`."""
         view = self._view
+        if header.hash == view.base_hash:
+            base_reader = self._base_reader
+            if base_reader is None or base_reader.view is not view:
+                base_reader = self._base_reader = FlatReader(
+                    self._database,
+                    view,
+                    self._recent,
+                    header.state_root,
+                    None,
+                    pruned=partial(self._pruned, header, header),
+                )
+            return base_reader
         overlay: list[StateDiff] = []
         at = header
         while True:
@@ -162,6 +175,7 @@ class States:
         """The move is on disk: readers made from now on see it."""
         generation = self._recent.move(move.values)
         self._view = FlatView(self._store.database.snapshot(), move.head.hash, move.first, generation)
+        self._base_reader = None  # it would keep the old snapshot
 
     def _undo(self, header: Header, values: dict[bytes, bytes], writes: list[tuple[bytes, bytes | None]]) -> None:
         for key, _ in self._diff(header).flat():
@@ -200,6 +214,7 @@ class States:
             self.forget(block_hash)
         view = self._view
         self._view = FlatView(self._store.database.snapshot(), view.base_hash, first, view.generation)
+        self._base_reader = None
 
     def forget(self, block_hash: bytes) -> None:
         """A block was deleted, or its diff."""

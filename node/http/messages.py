@@ -46,6 +46,17 @@ class RequestHead:
     http_version: str = "1.1"
 
     @cached_property
+    def content_type(self) -> str:
+        """As it was written, "" if it was not."""
+        return self.headers.get("content-type", "")
+
+    @cached_property
+    def is_direct(self) -> bool:
+        """Neither sent by a page in a browser nor passed on by a proxy, if those say so as they do."""
+        headers = self.headers
+        return "origin" not in headers and "forwarded" not in headers and "x-forwarded-for" not in headers
+
+    @cached_property
     def path(self) -> str:
         """Percent-decoded path without the query, always beginning with "/"."""
         path = self.target.partition(b"?")[0].partition(b"#")[0]

@@ -9,12 +9,17 @@ from __future__ import annotations
 import select
 import selectors
 from collections.abc import Callable
+from time import perf_counter
 
 import trio
 
 Ready = Callable[[], None]
 
-_SOCKETS_PER_TURN = 64
+_SOCKETS_AT_ONCE = 64
+_MANY = 4
+"""Where so many sockets were ready, more have become so: a turn of trio's loop is dearer than to look again."""
+_TURN_S = 0.001
+"""Seconds after which other tasks get their turn, however much there is to read."""
 
 
 class Reactor:
@@ -29,10 +34,15 @@ class Reactor:
         poll, ready = self._poll, self._ready
         while True:
             await trio.lowlevel.wait_readable(poll.descriptor)
-            for descriptor in poll.readable():
-                call = ready.get(descriptor)
-                if call is not None:
-                    call()
+            end = perf_counter() + _TURN_S
+            while True:
+                descriptors = poll.readable()
+                for descriptor in descriptors:
+                    call = ready.get(descriptor)
+                    if call is not None:
+                        call()
+                if len(descriptors) < _MANY or perf_counter() > end:
+                    break
 
     def add(self, descriptor: int, ready: Ready) -> None:
         """Call `ready` whenever a socket has something to read, until it is removed."""
@@ -56,7 +66,7 @@ class _Epoll:
         self.descriptor = self._epoll.fileno()
 
     def readable(self) -> list[int]:
-        return [descriptor for descriptor, _ in self._epoll.poll(0, _SOCKETS_PER_TURN)]
+        return [descriptor for descriptor, _ in self._epoll.poll(0, _SOCKETS_AT_ONCE)]
 
     def add(self, descriptor: int) -> None:
         self._epoll.register(descriptor, select.EPOLLIN)

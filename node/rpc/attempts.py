@@ -6,7 +6,7 @@ tried for so long that failures take a small part of the time, whoever thinks th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from time import monotonic, thread_time
 from types import TracebackType
 
@@ -36,12 +36,12 @@ class Attempts:
         self._time_limit_s = time_limit_s
         self._clock = clock
         self._work_clock = work_clock
-        self._failed: LRU[str, float] = LRU(_KINDS)
+        self._failed: LRU[Hashable, float] = LRU(_KINDS)
         self._paused_until = clock()
-        self._kind = ""
+        self._kind: Hashable = None
         self._started = 0.0
 
-    def of(self, kind: str) -> Attempts:
+    def of(self, kind: Hashable) -> Attempts:
         """Raises TakesLonger. `kind`: what calls that are alike share."""
         now = self._clock()
         if now < self._paused_until:

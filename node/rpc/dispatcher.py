@@ -1,7 +1,8 @@
 """JSON-RPC 2.0, bytes to bytes: calls and batches to registered methods, whatever carried them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Protocol
 
 import msgspec
@@ -18,7 +19,6 @@ from openledger.node.rpc.errors import (
     PARSE_ERROR,
     RESPONSE_TOO_LARGE,
     SERVER_ERROR,
-    InvalidParams,
     LimitExceeded,
     RpcError,
 )
@@ -30,23 +30,22 @@ log = structlog.get_logger(__name__)
 class _Call(msgspec.Struct):
     jsonrpc: str
     method: str
-    params: msgspec.Raw = msgspec.Raw()
+    params: Any = None
     id: msgspec.Raw = msgspec.Raw()
 
 
 _decode_call = msgspec.json.Decoder(_Call).decode
+_decode_calls = msgspec.json.Decoder(list[_Call]).decode
 _decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_any = msgspec.json.Decoder().decode
 
 NULL_ID = b"null"
 _ID_STARTS = b'"-0123456789n'
-_NO_PARAMETERS = (b"", b"[]")
 _SMALL = 1_024
 """A body below this can be neither too deep nor too large once decoded."""
 _LOOKUPS_PER_THREAD = 32
 """Lookups of one batch that share a thread: going there costs as much as a lookup."""
-_CALLS_PER_TURN = 16
-"""Quick calls of one batch before other connections get their turn."""
+_TURN_S = 0.001
+"""Seconds that the calls of one batch take before other connections get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +171,14 @@ class Dispatcher:
         return answer
 
     async def _finish_batch(self, body: bytes, caller: Caller) -> bytes | None:
+        calls: Sequence[Any]
         try:
-            calls = _decode_batch(body)
-        except msgspec.DecodeError as error:
-            return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
+            calls = _decode_calls(body)
+        except msgspec.DecodeError:
+            try:
+                calls = _decode_batch(body)  # some are no calls, and get an error each
+            except msgspec.DecodeError as error:
+                return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
         if not calls:
             return _error_answer(NULL_ID, RpcError(INVALID_REQUEST, "empty batch"))
         if len(calls) > self.limits.batch:
@@ -186,8 +189,13 @@ class Dispatcher:
         answers: list[bytes] = []
         size = 0
         lookups: list[_Started] = []
+        turn = perf_counter()
         for number, call in enumerate(calls, 1):
-            begun = self._begin_call(bytes(call), caller, self.limits.response - size)
+            room = self.limits.response - size
+            if isinstance(call, _Call):
+                begun = self._begin_decoded(call, caller, room)
+            else:
+                begun = self._begin_call(bytes(call), caller, room)
             finished: list[bytes | None] = []
             if lookups and (len(lookups) == _LOOKUPS_PER_THREAD or not _is_lookup(begun)):
                 finished += await self._finish_calls(lookups, self.limits.response - size)
@@ -205,8 +213,9 @@ class Dispatcher:
                 if answer is not None:
                     answers.append(answer)
                     size += len(answer)
-            if number % _CALLS_PER_TURN == 0:
+            if perf_counter() > turn + _TURN_S:
                 await trio.lowlevel.checkpoint()
+                turn = perf_counter()
         return b"[" + b",".join(answers) + b"]" if answers else None
 
     # --- calls ------------------------------------------------------------------------------------------
@@ -217,9 +226,11 @@ class Dispatcher:
             call = _decode_call(body)
         except msgspec.DecodeError as error:
             return _error_answer(NULL_ID, _undecodable(error))
-        identifier = bytes(call.id)
-        is_notification = not identifier
-        if is_notification:
+        return self._begin_decoded(call, caller, room)
+
+    def _begin_decoded(self, call: _Call, caller: Caller, room: int) -> bytes | _Started | None:
+        answered = identifier = bytes(call.id)
+        if not identifier:  # a notification
             identifier = NULL_ID
         elif identifier[0] not in _ID_STARTS:
             return _error_answer(NULL_ID, RpcError(INVALID_REQUEST, "invalid id: use a string or a number"))
@@ -229,20 +240,22 @@ class Dispatcher:
             method = self._methods.get(call.method)
             if method is None or (method.trusted and not caller.trusted):
                 raise RpcError(METHOD_NOT_FOUND, f"the method {call.method[:100]} does not exist/is not available")
-            arguments = _arguments(method, bytes(call.params))
+            arguments = _arguments(method, call.params)
         except RpcError as error:
-            return None if is_notification else _error_answer(identifier, error)
+            return _error_answer(identifier, error) if answered else None
         if method.with_caller:
             arguments.insert(0, caller)
-        started = _Started(method, arguments, identifier, is_notification)
         if call.method in self._quick:
-            return self._answer(started, method.function, room)
+            answer = self._answer(method.name, method.function, arguments, identifier, room)
+            return answer if answered else None
         if method.at_once is not None:
             try:
-                return self._answer(started, method.at_once, room)
+                answer = self._answer(method.name, method.at_once, arguments, identifier, room)
             except TakesLonger:
                 pass
-        return started
+            else:
+                return answer if answered else None
+        return _Started(method, arguments, identifier, not answered)
 
     async def _finish_calls(self, calls: list[_Started], room: int) -> list[bytes | None]:
         """Answer lookups in one thread, or a single call of any kind. `room` is for all answers together."""
@@ -258,37 +271,31 @@ class Dispatcher:
     def _answer_all(self, calls: list[_Started], room: int) -> list[bytes | None]:
         answers = []
         for call in calls:
-            answers.append(answer := self._answer(call, call.method.function, room))
-            room -= len(answer or b"")
+            answer = self._answer(call.method.name, call.method.function, call.arguments, call.identifier, room)
+            answers.append(None if call.is_notification else answer)
+            room -= len(answer)
         return answers
 
-    def _answer(self, call: _Started, function: Callable[..., Any], room: int) -> bytes | None:
+    def _answer(
+        self, name: str, function: Callable[..., Any], arguments: list[Any], identifier: bytes, room: int
+    ) -> bytes:
         """Raises TakesLonger."""
         try:
-            answer = self._encode(call, function(*call.arguments), room)
+            return self._encode(identifier, function(*arguments), room)
         except TakesLonger:
             raise
-        except RpcError as error:
-            answer = _error_answer(call.identifier, error)
-        except StatePruned as error:  # geth's words and code, whatever method needed the state
-            answer = _error_answer(call.identifier, RpcError(SERVER_ERROR, str(error)))
-        except Exception:  # the outer edge of every method
-            answer = _failed(call)
-        return None if call.is_notification else answer
+        except Exception as error:  # the outer edge of every method
+            return _failed(name, identifier, error)
 
     async def _answer_awaited(self, call: _Started, room: int) -> bytes | None:
         try:
-            answer = self._encode(call, await call.method.function(*call.arguments), room)
-        except RpcError as error:
-            answer = _error_answer(call.identifier, error)
-        except StatePruned as error:  # geth's words and code, whatever method needed the state
-            answer = _error_answer(call.identifier, RpcError(SERVER_ERROR, str(error)))
-        except Exception:  # the outer edge of every method
-            answer = _failed(call)
+            answer = self._encode(call.identifier, await call.method.function(*call.arguments), room)
+        except Exception as error:  # the outer edge of every method
+            answer = _failed(call.method.name, call.identifier, error)
         return None if call.is_notification else answer
 
-    def _encode(self, call: _Started, result: Any, room: int) -> bytes:
-        answer = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (call.identifier, orjson.dumps(result))
+    def _encode(self, identifier: bytes, result: Any, room: int) -> bytes:
+        answer = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, orjson.dumps(result))
         if len(answer) > room:
             raise RpcError(
                 RESPONSE_TOO_LARGE, f"response too large: more than {self.limits.response} bytes; ask for less"
@@ -296,25 +303,23 @@ class Dispatcher:
         return answer
 
 
-def _arguments(method: Method, params: bytes) -> list[Any]:
-    if params in _NO_PARAMETERS:
+def _arguments(method: Method, params: Any) -> list[Any]:
+    if params is None or params == []:
         return method.arguments(()) if method.parameters else []
-    try:
-        values = _decode_any(params)
-    except msgspec.DecodeError as error:
-        raise InvalidParams(f"malformed params: {error}") from error
-    return method.arguments(values)
+    return method.arguments(params)
 
 
 def _is_lookup(begun: bytes | _Started | None) -> bool:
     return isinstance(begun, _Started) and begun.is_lookup
 
 
-def _failed(call: _Started) -> bytes:
-    log.exception("rpc method failed", method=call.method.name)
-    return _error_answer(
-        call.identifier, RpcError(INTERNAL_ERROR, f"{call.method.name} failed inside; the node's log says why")
-    )
+def _failed(name: str, identifier: bytes, error: Exception) -> bytes:
+    if isinstance(error, RpcError):
+        return _error_answer(identifier, error)
+    if isinstance(error, StatePruned):  # geth's words and code, whatever method needed the state
+        return _error_answer(identifier, RpcError(SERVER_ERROR, str(error)))
+    log.error("rpc method failed", method=name, exc_info=error)
+    return _error_answer(identifier, RpcError(INTERNAL_ERROR, f"{name} failed inside; the node's log says why"))
 
 
 def _undecodable(error: msgspec.DecodeError) -> RpcError:

@@ -7,19 +7,24 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-from openledger.evm_ext.chain import HeadChange
+import orjson
+
+from openledger.evm_ext.chain import HeadChange, LocatedLog
 from openledger.evm_ext.errors import TooManyResults, UnknownBlock
+from openledger.node.rpc.attempts import Attempts
 from openledger.node.rpc.backend import RpcBackend
 from openledger.node.rpc.errors import InvalidParams, LimitExceeded, ServerError
-from openledger.node.rpc.formats import Json, hex_bytes, located_log_json, transaction_json
+from openledger.node.rpc.formats import hex_bytes, located_logs_json, transaction_json
 from openledger.node.rpc.log_filter import (
     LogQuery,
     decode_log_query,
 )
-from openledger.node.rpc.methods import Parameter, rpc_method
+from openledger.node.rpc.methods import Parameter, TakesLonger, rpc_method
 from openledger.node.rpc.parameters import BOOLEAN, TEXT, BlockReference
 
 LOG_QUERY = Parameter(decode_log_query)
+_MOST_AT_ONCE = 1_000
+"""Logs that are written out in about a millisecond."""
 
 
 class EthLogs:
@@ -31,10 +36,25 @@ class EthLogs:
         self._filters: dict[str, _Filter] = {}
         self._lock = Lock()
         self._clock = clock
+        self._attempts = Attempts()
 
-    @rpc_method("eth_getLogs", LOG_QUERY, slow=True)
-    def logs(self, query: LogQuery) -> list[Json]:
-        return self._search(query)
+    @rpc_method("eth_getLogs", LOG_QUERY, slow=True, at_once="logs_at_once")
+    def logs(self, query: LogQuery) -> list[orjson.Fragment]:
+        return located_logs_json(self._search(query))
+
+    def logs_at_once(self, query: LogQuery) -> list[orjson.Fragment]:
+        """Raises TakesLonger."""
+        if query.block_hash is not None:
+            raise TakesLonger
+        first, last = self._range(query)
+        kind = ((last - first).bit_length(), query.criteria)
+        with self._attempts.of(kind) as time_limit_s:
+            try:
+                limit = min(_MOST_AT_ONCE, self._backend.limits.log_results)
+                found = self._in_range(query, limit, time.monotonic() + time_limit_s)
+            except TooManyResults as error:
+                raise TakesLonger from error
+        return located_logs_json(found)
 
     @rpc_method("eth_newFilter", LOG_QUERY)
     def new_filter(self, query: LogQuery) -> str:
@@ -73,12 +93,12 @@ class EthLogs:
         return self._changed_logs(found.query, changes)
 
     @rpc_method("eth_getFilterLogs", TEXT, slow=True)
-    def filter_logs(self, identifier: str) -> list[Json]:
+    def filter_logs(self, identifier: str) -> list[orjson.Fragment]:
         with self._lock:
             query = self._find(identifier).query
         if query is None:
             raise ServerError("filter not found")
-        return self._search(query)
+        return located_logs_json(self._search(query))
 
     def on_head(self, change: HeadChange) -> None:
         """A listener of the chain: remembers what each filter has to tell at its next poll."""
@@ -134,36 +154,43 @@ class EthLogs:
         for identifier in [key for key, item in self._filters.items() if len(item.changes) > limit]:
             del self._filters[identifier]
 
-    def _changed_logs(self, query: LogQuery, changes: list[tuple[bytes, bool]]) -> list[Json]:
+    def _changed_logs(self, query: LogQuery, changes: list[tuple[bytes, bool]]) -> list[orjson.Fragment]:
         first = query.first.number if query.first is not None else None
         last = query.last.number if query.last is not None else None
-        result: list[Json] = []
+        result: list[orjson.Fragment] = []
         for block_hash, removed in changes:
-            for located in query.criteria.in_block(self._chain, block_hash):
-                if (first is None or located.block_number >= first) and (last is None or located.block_number <= last):
-                    result.append(located_log_json(located, removed))
+            found = query.criteria.in_block(self._chain, block_hash)
+            inside = (
+                item
+                for item in found
+                if (first is None or item.block_number >= first) and (last is None or item.block_number <= last)
+            )
+            result += located_logs_json(inside, removed)
             if len(result) > self._backend.limits.log_results:
                 raise self._too_many()
         return result
 
-    def _search(self, query: LogQuery) -> list[Json]:
-        limits, criteria = self._backend.limits, query.criteria
+    def _search(self, query: LogQuery) -> list[LocatedLog]:
         if query.block_hash is not None:
             try:
-                return [located_log_json(item) for item in criteria.in_block(self._chain, query.block_hash)]
+                return list(query.criteria.in_block(self._chain, query.block_hash))
             except UnknownBlock as error:
                 raise ServerError("unknown block") from error
+        try:
+            return self._in_range(query, self._backend.limits.log_results)
+        except TooManyResults as error:
+            raise self._too_many() from error
+
+    def _in_range(self, query: LogQuery, limit: int, deadline: float | None = None) -> list[LocatedLog]:
+        """Raises TooManyResults, and CallTimeout after the deadline."""
+        limits, criteria = self._backend.limits, query.criteria
         first, last = self._range(query)
         if last - first >= limits.log_blocks:
             raise LimitExceeded(
                 f"exceed maximum block range: {limits.log_blocks}; "
                 f"ask for blocks {first:#x} to {first + limits.log_blocks - 1:#x} first"
             )
-        try:
-            found = self._chain.logs(first, last, criteria.addresses, criteria.topics, limit=limits.log_results)
-        except TooManyResults as error:
-            raise self._too_many() from error
-        return [located_log_json(item) for item in found]
+        return self._chain.logs(first, last, criteria.addresses, criteria.topics, limit=limit, deadline=deadline)
 
     def _range(self, query: LogQuery) -> tuple[int, int]:
         """The first and last block of a query, by geth's rules of what may be ahead of the head."""

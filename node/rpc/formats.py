@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 from openledger.evm_ext.block import HEADER_FIELDS, Block, Header, HeaderForm
 from openledger.evm_ext.chain import LocatedLog
 from openledger.evm_ext.header_json import RPC_NAMES
@@ -213,6 +215,30 @@ def located_log_json(located: LocatedLog, removed: bool = False) -> Json:
         "logIndex": hex(located.log_index),
         "removed": removed,
     }
+
+
+def located_logs_json(found: Iterable[LocatedLog], removed: bool = False) -> list[orjson.Fragment]:
+    """As `located_log_json` of each, encoded already: an answer may hold ten thousand."""
+    texts: list[orjson.Fragment] = []
+    end = f'","removed":{"true" if removed else "false"}}}'
+    block_hash, of_block = b"", ""
+    for located in found:
+        if located.block_hash is not block_hash:
+            block_hash = located.block_hash
+            of_block = (
+                f'","blockNumber":"{located.block_number:#x}","blockHash":"0x{block_hash.hex()}",'
+                f'"blockTimestamp":"{located.block_timestamp:#x}","transactionHash":"0x'
+            )
+        log = located.log
+        topics = [f'"0x{topic.hex()}"' for topic in log.topics]
+        texts.append(
+            orjson.Fragment(
+                f'{{"address":"0x{log.address.hex()}","topics":[{",".join(topics)}],"data":"0x{log.data.hex()}'
+                f'{of_block}{located.transaction_hash.hex()}","transactionIndex":"{hex(located.transaction_index)}'
+                f'","logIndex":"{hex(located.log_index)}{end}'
+            )
+        )
+    return texts
 
 
 def _deposit_fields(transaction: Transaction, receipt: Receipt | None) -> Json:

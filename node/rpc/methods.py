@@ -67,20 +67,24 @@ class Method:
             values = ()
         if not isinstance(values, list | tuple):
             raise InvalidParams("non-array args")
-        if len(values) > len(self.parameters):
-            raise InvalidParams(f"too many arguments, want at most {len(self.parameters)}")
+        parameters = self.parameters
+        if len(values) > len(parameters):
+            raise InvalidParams(f"too many arguments, want at most {len(parameters)}")
         decoded: list[Any] = []
-        for index, parameter in enumerate(self.parameters):
-            value = values[index] if index < len(values) else None
-            if value is None:
-                if parameter.default is REQUIRED:
-                    raise InvalidParams(f"missing value for required argument {index}")
+        for parameter, value in zip(parameters, values):
+            if value is not None:
+                try:
+                    decoded.append(parameter.decode(value))
+                except ValueError as error:
+                    raise InvalidParams(f"invalid argument {len(decoded)}: {error}") from error
+            elif parameter.default is not REQUIRED:
                 decoded.append(parameter.default)
-                continue
-            try:
-                decoded.append(parameter.decode(value))
-            except ValueError as error:
-                raise InvalidParams(f"invalid argument {index}: {error}") from error
+            else:
+                raise InvalidParams(f"missing value for required argument {len(decoded)}")
+        for parameter in parameters[len(values) :]:
+            if parameter.default is REQUIRED:
+                raise InvalidParams(f"missing value for required argument {len(decoded)}")
+            decoded.append(parameter.default)
         return decoded
 
 

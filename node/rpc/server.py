@@ -36,7 +36,7 @@ class RpcServer:
             return Response.text("This is an Ethereum JSON-RPC endpoint: POST JSON, or open a WebSocket.\n")
         if request.method != "POST":
             raise HttpError(405, "JSON-RPC is POST or a WebSocket", (("allow", "GET, HEAD, POST"),))
-        content_type = request.headers.get("content-type", "")
+        content_type = request.head.content_type
         if content_type not in JSON_TYPES and content_type.partition(";")[0].strip().lower() not in JSON_TYPES:
             # A page of another site can post other types without a preflight (fetch standard, CORS-safelisted).
             raise HttpError(415, f"invalid content type {content_type!r}, only application/json is supported")
@@ -45,7 +45,8 @@ class RpcServer:
 
     def quick(self, request: Request) -> Response | None:
         """As `http`, for calls that are answered at once; None for all others. A `QuickHandler`."""
-        if request.method != "POST" or request.headers.get("content-type") not in JSON_TYPES:
+        head = request.head
+        if head.method != "POST" or head.content_type not in JSON_TYPES:
             return None
         caller = Caller(trusted=is_trusted(request))
         answer = self.dispatcher.begin(request.body, caller)
@@ -94,8 +95,9 @@ class RpcServer:
 
 
 def _answered(caller: Caller, answer: bytes | None) -> Response:
-    for action in caller.after_answer:
-        action()
+    if caller.after_answer:
+        for action in caller.after_answer:
+            action()
     return Response(204) if answer is None else Response(200, answer, JSON_HEADERS)
 
 
@@ -112,13 +114,7 @@ class _SocketNotifier:
 
 def is_trusted(request: Request) -> bool:
     """From this machine, neither a browser's page nor passed on by a proxy."""
-    headers = request.headers
-    return (
-        request.is_loopback
-        and "origin" not in headers
-        and "forwarded" not in headers
-        and "x-forwarded-for" not in headers
-    )
+    return request.head.is_direct and request.is_loopback
 
 
 async def serve_rpc(
