@@ -16,11 +16,13 @@ from typing import Any
 import httpx
 import pytest
 
-from openledger.genesis.dev_accounts import DEV_ACCOUNTS
+from openledger.evm_ext.transactions import sign_transaction
+from openledger.genesis.dev_accounts import DEV_ACCOUNTS, PROPOSER
 from openledger.genesis.hashing import keccak256
 from openledger.genesis.parameters import OPEN_WEI
+from openledger.rollup.l1.output_oracle import OutputOracle
 
-pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ANVIL = Path(__file__).parents[2] / "clients/node_modules/.bin/anvil"
 RECEIVER = b"\x77" * 20
@@ -135,6 +137,53 @@ def test_a_chain_deployed_to_anvil_is_sequenced_posted_and_paid_into(operator: O
     before = rpc(l2, "eth_getBlockByNumber", hex(arrived), False)["hash"]
     operator.wait_for(safe, "the deposit's block to be safe")
     assert rpc(l2, "eth_getBlockByNumber", hex(arrived), False)["hash"] == before
+    wrong_output(operator, l1, l2, contracts["output_oracle"], places)
+
+
+def wrong_output(operator: Operator, l1: str, l2: str, oracle: str, places: tuple[str, ...]) -> None:
+    """The proposer's key puts a wrong root on anvil: the running node challenges it and, as the decider, deletes it."""
+    assert "2000 OPEN added" in operator.run("bridge", "bond", "deposit", "2000", "--account", "7", *places)
+
+    def asked(signature: str) -> int:
+        call = {"to": oracle, "data": "0x" + keccak256(signature.encode())[:4].hex()}
+        return int(rpc(l1, "eth_call", call, "latest"), 16)
+
+    def number(url: str, label: str, field: str) -> int:
+        return int(rpc(url, "eth_getBlockByNumber", label, False)[field], 16)
+
+    def proposed() -> bool:
+        due = asked("nextBlockNumber()")
+        behind = int(time.time()) - number(l1, "latest", "timestamp")
+        if behind > 10:
+            rpc(l1, "evm_increaseTime", behind - 5)
+        if number(l2, "safe", "number") < due:
+            return False
+        sender = "0x" + PROPOSER.address.hex()
+        nonce = int(rpc(l1, "eth_getTransactionCount", sender, "latest"), 16)
+        transaction = sign_transaction(
+            PROPOSER.private_key,
+            chain_id=31337,
+            nonce=nonce,
+            gas=400_000,
+            to=bytes.fromhex(oracle[2:]),
+            data=OutputOracle.propose(b"\x66" * 32, due, bytes(32), 0),
+            max_fee_per_gas=10**11,
+            max_priority_fee_per_gas=10**9,
+        )
+        # The node's proposer has the same key: whose transaction takes the nonce, and whose the block, is open.
+        body = {"jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": ["0x" + transaction.raw.hex()]}
+        httpx.post(l1, json=body, timeout=20, trust_env=False)
+        operator.wait_for(lambda: int(rpc(l1, "eth_getTransactionCount", sender, "latest"), 16) > nonce, "the nonce")
+        receipt = rpc(l1, "eth_getTransactionReceipt", "0x" + transaction.hash.hex())
+        return bool(receipt and receipt["status"] == "0x1")
+
+    operator.wait_for(proposed, "a wrong output on L1", timeout_s=240)
+    operator.wait_for(lambda: asked("forfeited()") == 500 * OPEN_WEI, "the wrong output to be judged", timeout_s=120)
+    assert "locked behind outputs and challenges: 0 OPEN" in operator.run(
+        "bridge", "bond", "status", "--account", "9", *places
+    )
+    assert "1000 OPEN paid" in operator.run("bridge", "bond", "withdraw", "--account", "9", *places)
+    operator.run("bridge", "output", "list", *places)
 
 
 @pytest.fixture
