@@ -23,3 +23,9 @@ class DamagedModel(ModelError):
     """The file is not a readable model, or holds numbers that are not finite."""
 
     code = "model_damaged"
+
+
+class BackendUnavailable(ModelError):
+    """This machine cannot compute in the way that was asked for."""
+
+    code = "backend_unavailable"

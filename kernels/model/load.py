@@ -11,7 +11,7 @@ import torch
 from openledger.genesis.tables import tables_root
 from openledger.kernels.model.config import ModelConfig, config_from_metadata
 from openledger.kernels.model.gguf import default_model_file, open_gguf
-from openledger.kernels.model.steps import HOST, TORCH
+from openledger.kernels.model.steps import Backend, Steps, host_steps, torch_steps, triton_steps
 from openledger.kernels.model.tokenizer import ModelTokenizer
 from openledger.kernels.model.transformer import Transformer
 from openledger.kernels.model.weights import load_weights
@@ -29,7 +29,7 @@ class Model:
     tokenizer: ModelTokenizer
     transformer: Transformer
     tables_root: bytes
-    linear: Literal["native", "pieces"]
+    linear: Literal["native", "pieces", "triton"]
     threads: int
 
 
@@ -44,11 +44,11 @@ def load_model(
     model_file: Path | None = None,
     threads: int | None = None,
     linear: Literal["auto", "native", "pieces"] = "auto",
-    host_kernels: bool = True,
+    backend: Backend = "host",
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> Model:
-    """Sets the process's thread count. Raises a `ModelError`; `ValueError` if `linear` is `native` and the
-    CPU's native product is not exact."""
+    """Sets the process's thread count. `linear` is how the CPU's backends compute integer products. Raises a `ModelError`;
+    `ValueError` if `linear` is `native` and the CPU's native product is not exact."""
     count = available_threads() if threads is None else threads
     torch.set_num_threads(count)
     set_threads(count)
@@ -58,11 +58,19 @@ def load_model(
     config = config_from_metadata(gguf.metadata)
     tokenizer = ModelTokenizer(gguf.metadata)
     weights = load_weights(gguf, config, cache_folder, progress)
+    steps, chosen = _steps(backend, linear, progress)
+    transformer = Transformer(config, weights, steps)
+    return Model(config, tokenizer, transformer, tables_root(config.tables), chosen, count)
+
+
+def _steps(
+    backend: Backend, linear: Literal["auto", "native", "pieces"], progress: Callable[[str, float], None]
+) -> tuple[Steps, Literal["native", "pieces", "triton"]]:
+    if backend == "interpret" or backend == "triton":
+        return triton_steps(backend), "triton"
     progress("proving the integer product", 0.0)
     exact = linear != "pieces" and native_product_is_exact()
     if linear == "native" and not exact:
         raise ValueError("this CPU's native int8 product is not exact: use linear = auto or pieces")
-    transformer = Transformer(
-        config, weights, HOST if host_kernels else TORCH, native_product if exact else pieces_product
-    )
-    return Model(config, tokenizer, transformer, tables_root(config.tables), "native" if exact else "pieces", count)
+    product = native_product if exact else pieces_product
+    return (host_steps if backend == "host" else torch_steps)(product), "native" if exact else "pieces"

@@ -1,62 +1,169 @@
-"""The two implementations of the steps between the integer products: compiled for this CPU, or in torch.
+"""Who computes the steps of the forward pass: one table of operations per backend, chosen in one place.
 
-Both take the same arguments in the same order; host kernels take numpy arrays where torch takes tensors.
+| backend | is |
+|---|---|
+| `host` | kernels compiled for this CPU: what the engine runs where there is no GPU |
+| `torch` | the definitions, in torch on the CPU |
+| `interpret` | the Triton kernels, in Triton's interpreter on the CPU: slow, for comparing |
+| `triton` | the Triton kernels on an NVIDIA GPU |
+
+All take the same arguments in the same order and give the same bits; host kernels take numpy arrays where the others take
+tensors.
 """
 
+import os
+import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from openledger.kernels.ops import activation, attention, linear, lora, norm, quantize, rotary
+from openledger.kernels.model.errors import BackendUnavailable
+from openledger.kernels.ops import activation, attention, fingerprint, linear, lora, norm, quantize, rotary, sampling
+
+Backend = Literal["host", "torch", "interpret", "triton"]
 
 
 class Steps(NamedTuple):
-    """One implementation. `array` turns a torch tensor into what the others take; `few_rows`, where there is
-    one, is product and `rescale` in one."""
+    """One backend. `array` turns a torch tensor into what the operations take, on the `device` where they compute;
+    `scalar` does so with a number that is rounded to binary32; `linear` takes limbs, scales, weights, their scales and
+    where the result goes."""
 
-    name: str
+    name: Backend
+    device: str
     array: Callable[[Tensor], Any]
+    scalar: Callable[[float], Any]
+    linear: Callable[[Any, Any, Any, Any, Any], None]
     norm_quantize: Callable[..., None]
     quantize_rows: Callable[..., None]
-    rescale: Callable[..., None]
     rotate_store: Callable[..., None]
     attend: Callable[..., None]
     silu_quantize: Callable[..., None]
-    lora_add: Callable[..., None]
-    few_rows: Callable[..., None] | None
+    lora_apply: Callable[..., None]
     add: Callable[..., Any]
-    scalar: Callable[[float], Any]
+    sample: Callable[..., Any]
+    hash_rows: Callable[..., Any]
 
 
-TORCH = Steps(
-    "torch",
-    lambda tensor: tensor,
-    norm.norm_quantize,
-    quantize.quantize_rows,
-    linear.rescale,
-    rotary.rotate_store,
-    attention.attend,
-    activation.silu_quantize,
-    lora.lora_add,
-    None,
-    lambda x, y: x.add_(y),
-    lambda value: torch.tensor(value, dtype=torch.float32),
-)
+def torch_steps(product: linear.Product) -> Steps:
+    """The definitions, with one of the integer products of `ops/linear.py`."""
+    scratch = _Scratch()
 
-HOST = Steps(
-    "host",
-    lambda tensor: tensor.numpy(),
-    norm.norm_quantize_host,
-    quantize.quantize_rows_host,
-    linear.rescale_host,
-    rotary.rotate_store_host,
-    attention.attend_host,
-    activation.silu_quantize_host,
-    lora.lora_add_host,
-    linear.few_rows_host,
-    lambda x, y: np.add(x, y, out=x),
-    np.float32,
-)
+    def linear_layer(limbs: Tensor, scales: Tensor, weight: Tensor, weight_scales: Tensor, y: Tensor) -> None:
+        linear.rescale(scratch.product(product, limbs, weight), scales, weight_scales, y)
+
+    return Steps(
+        "torch",
+        "cpu",
+        lambda tensor: tensor,
+        lambda value: torch.tensor(value, dtype=torch.float32),
+        linear_layer,
+        norm.norm_quantize,
+        quantize.quantize_rows,
+        rotary.rotate_store,
+        attention.attend,
+        activation.silu_quantize,
+        lora.lora_apply,
+        lambda x, y: x.add_(y),
+        sampling.sample,
+        fingerprint.hash_rows,
+    )
+
+
+def host_steps(product: linear.Product) -> Steps:
+    """Kernels compiled for this CPU; for few rows they read the weights themselves."""
+    scratch = _Scratch()
+
+    def linear_layer(limbs: Any, scales: Any, weight: Any, weight_scales: Any, y: Any) -> None:
+        if limbs.shape[1] <= linear.FEW_ROWS and limbs.shape[2] % linear.RUN == 0:
+            linear.few_rows_host(limbs, scales, weight, weight_scales, y)
+        else:
+            acc = scratch.product(product, torch.from_numpy(limbs), torch.from_numpy(weight))
+            linear.rescale_host(acc.numpy(), scales, weight_scales, y)
+
+    return Steps(
+        "host",
+        "cpu",
+        lambda tensor: tensor.numpy(),
+        np.float32,
+        linear_layer,
+        norm.norm_quantize_host,
+        quantize.quantize_rows_host,
+        rotary.rotate_store_host,
+        attention.attend_host,
+        activation.silu_quantize_host,
+        lora.lora_apply_host,
+        lambda x, y: np.add(x, y, out=x),
+        sampling.sample_host,
+        fingerprint.hash_rows_host,
+    )
+
+
+def triton_steps(backend: Literal["interpret", "triton"]) -> Steps:
+    """The Triton kernels. Raises `BackendUnavailable`.
+
+    Triton decides when it is imported whether it interprets, so a process has either of the two.
+    """
+    if backend == "interpret" and "triton" not in sys.modules:
+        os.environ["TRITON_INTERPRET"] = "1"
+    try:
+        from openledger.kernels.ops.triton import (
+            activation,
+            attention,
+            fingerprint,
+            launch,
+            linear,
+            lora,
+            norm,
+            quantize,
+            rotary,
+            sampling,
+        )  # fmt: skip
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"the backend {backend} needs Triton ({error}): on Linux, run `pip install openledger-node[serve]`"
+        ) from error
+    if launch.INTERPRETED and backend == "triton":
+        raise BackendUnavailable("TRITON_INTERPRET is set, so nothing runs on a GPU: unset it, or use interpret")
+    if not launch.INTERPRETED and backend == "interpret":
+        raise BackendUnavailable("Triton is already there to compile: start the process with TRITON_INTERPRET=1")
+    if backend == "triton" and not torch.cuda.is_available():
+        raise BackendUnavailable(
+            "the backend triton needs an NVIDIA GPU and a torch that can use it, and there is none here: use host, torch "
+            "or interpret, which give the same bits"
+        )
+    device = "cuda" if backend == "triton" else "cpu"
+    return Steps(
+        backend,
+        device,
+        lambda tensor: tensor.to(device),
+        lambda value: float(np.float32(value)),
+        linear.linear,
+        norm.norm_quantize,
+        quantize.quantize_rows,
+        rotary.rotate_store,
+        attention.attend,
+        activation.silu_quantize,
+        lora.lora_apply,
+        lambda x, y: x.add_(y),
+        sampling.sample,
+        fingerprint.hash_rows,
+    )
+
+
+class _Scratch:
+    """Where an integer product is put before it is rescaled: kept, and grown when a layer needs more."""
+
+    def __init__(self) -> None:
+        self._held = torch.empty(0, dtype=torch.int32)
+
+    def product(self, product: linear.Product, limbs: Tensor, weight: Tensor) -> Tensor:
+        """`limbs` [2, T, K], `weight` [N, K] -> [2, T, N]."""
+        rows, outputs = 2 * limbs.shape[1], weight.shape[0]
+        if self._held.numel() < rows * outputs:
+            self._held = torch.empty(rows * outputs, dtype=torch.int32)
+        acc = self._held[: rows * outputs].view(rows, outputs)
+        product(limbs.view(rows, -1), weight, acc)
+        return acc.view(2, -1, outputs)

@@ -21,8 +21,8 @@ from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.model.steps import Steps
 from openledger.kernels.model.weights import Matrix, Weights
 from openledger.kernels.ops.attention import attention_table
-from openledger.kernels.ops.linear import FEW_ROWS, RUN, Product, fold_residual
-from openledger.kernels.ops.lora import LoraGroup
+from openledger.kernels.ops.linear import fold_residual
+from openledger.kernels.ops.lora import LoraGroup, LoraRows
 from openledger.kernels.ops.rotary import KvLayer
 
 
@@ -89,13 +89,13 @@ class KvCache:
 class Transformer:
     """A model's weights and tables, ready to run. Not safe for use from two threads at once."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, steps: Steps, product: Product) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, steps: Steps) -> None:
         self.config = config
         self.steps = steps
-        self.product = product
         self.root = weights.root
-        self._matrices: dict[str, tuple[Tensor, Any]] = {
-            name: (_tensor(matrix.w), steps.array(_tensor(matrix.scales))) for name, matrix in weights.matrices.items()
+        self._matrices: dict[str, tuple[Any, Any]] = {
+            name: (steps.array(_tensor(matrix.w)), steps.array(_tensor(matrix.scales)))
+            for name, matrix in weights.matrices.items()
         }
         self._residuals = {name: (matrix.first, matrix.count) for name, matrix in weights.matrices.items()}
         self._vectors = {name: steps.array(_tensor(vector)) for name, vector in weights.vectors.items()}
@@ -111,8 +111,13 @@ class Transformer:
         self._factor = steps.scalar(config.head_size**-0.5)
         self._buffers: dict[str, Tensor] = {}
 
-    @torch.inference_mode()
     def step(self, batch: Batch, cache: KvCache) -> tuple[Any, Any]:
+        """As `forward`, in numpy arrays."""
+        logits, faults = self.forward(batch, cache)
+        return logits.cpu().numpy(), faults.cpu().numpy()
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch, cache: KvCache) -> tuple[Tensor, Tensor]:
         """Run the rows and store their keys and values. Returns the logits of `logit_rows`, float32
         [rows, vocabulary], and a bool per row: a numeric fault. Both are overwritten by the next call."""
         config, steps, rows = self.config, self.steps, len(batch.tokens)
@@ -121,37 +126,34 @@ class Transformer:
         x_tensor = self._buffer("x", torch.float32, rows, config.hidden)
         x = array(x_tensor)
         x_tensor.copy_(torch.from_numpy(self._embed(batch.tokens)))
-        faults_tensor = torch.zeros(rows, dtype=torch.bool)
+        faults_tensor = torch.zeros(rows, dtype=torch.bool, device=steps.device)
         faults = array(faults_tensor)
         scales = array(self._buffer("scales", torch.float32, rows))
         q = array(self._buffer("q", torch.int16, rows, config.heads, config.head_size))
         q_scales = array(self._buffer("q_scales", torch.float32, rows, config.heads))
         attended = array(self._buffer("attended", torch.float32, rows, inner))
-        narrow = self._buffer("limbs", torch.int8, 2, rows, config.hidden)
-        wide = self._buffer("limbs_wide", torch.int8, 2, rows, config.feed_forward)
-        joined = self._buffer("limbs_heads", torch.int8, 2, rows, inner)
-        index = [
+        narrow = array(self._buffer("limbs", torch.int8, 2, rows, config.hidden))
+        wide = array(self._buffer("limbs_wide", torch.int8, 2, rows, config.feed_forward))
+        joined = array(self._buffer("limbs_heads", torch.int8, 2, rows, inner))
+        positions, slots, previous, sequences, tables = (
             array(torch.from_numpy(np.ascontiguousarray(part, np.int64)))
             for part in (batch.positions, batch.slots, batch.previous, batch.sequences, batch.tables)
-        ]
-        positions, slots, previous, sequences, tables = index
-        narrow_a, wide_a, joined_a = array(narrow), array(wide), array(joined)
+        )
         for layer in range(config.layers):
             kv = cache.layers[layer]
             weight = self._vectors[f"{layer}.attention_norm"]
-            steps.norm_quantize(x, weight, self._epsilon, narrow_a, scales, faults)
+            steps.norm_quantize(x, weight, self._epsilon, narrow, scales, faults)
             y = self._linear(layer, "qkv", narrow, scales, batch.segments, faults)
             steps.rotate_store(y, self._rotary, positions, slots, previous, q, q_scales, kv, faults)
             steps.attend(q, q_scales, kv, tables, sequences, positions, self._exp, self._factor, attended, faults)
-            steps.quantize_rows(attended, joined_a, scales, faults)
+            steps.quantize_rows(attended, joined, scales, faults)
             steps.add(x, self._linear(layer, "output", joined, scales, batch.segments, faults))
             weight = self._vectors[f"{layer}.feed_forward_norm"]
-            steps.norm_quantize(x, weight, self._epsilon, narrow_a, scales, faults)
+            steps.norm_quantize(x, weight, self._epsilon, narrow, scales, faults)
             y = self._linear(layer, "gate_up", narrow, scales, batch.segments, faults)
-            steps.silu_quantize(y, self._sigmoid, wide_a, scales, faults)
+            steps.silu_quantize(y, self._sigmoid, wide, scales, faults)
             steps.add(x, self._linear(layer, "down", wide, scales, batch.segments, faults))
-        logits = self._logits(x_tensor, batch.logit_rows, faults_tensor)
-        return logits, faults_tensor.numpy()
+        return self._logits(x_tensor, batch.logit_rows, faults_tensor), faults_tensor
 
     def _embed(self, tokens: Any) -> Any:
         table = self._embedding
@@ -161,17 +163,17 @@ class Transformer:
             x += table.w[residual].astype(np.float32) * table.scales[residual][:, None]
         return x
 
-    def _logits(self, x: Tensor, logit_rows: Any, faults: Tensor) -> Any:
-        wanted = torch.from_numpy(np.ascontiguousarray(logit_rows, np.int64))
-        rows, steps = len(wanted), self.steps
+    def _logits(self, x: Tensor, logit_rows: Any, faults: Tensor) -> Tensor:
+        steps = self.steps
+        wanted = torch.from_numpy(np.ascontiguousarray(logit_rows, np.int64)).to(steps.device)
+        rows = len(wanted)
         if not rows:
-            return np.empty((0, self.config.vocabulary), np.float32)
-        limbs = self._buffer("limbs", torch.int8, 2, rows, self.config.hidden)
+            return torch.empty((0, self.config.vocabulary), dtype=torch.float32)
+        limbs = steps.array(self._buffer("limbs", torch.int8, 2, rows, self.config.hidden))
         scales = steps.array(self._buffer("scales", torch.float32, rows))
-        chosen = torch.zeros(rows, dtype=torch.bool)
+        chosen = torch.zeros(rows, dtype=torch.bool, device=steps.device)
         steps.norm_quantize(
-            steps.array(x[wanted]), self._vectors["norm"], self._epsilon, steps.array(limbs), scales,
-            steps.array(chosen),
+            steps.array(x[wanted]), self._vectors["norm"], self._epsilon, limbs, scales, steps.array(chosen)
         )  # fmt: skip
         parts = self._product(self._head, limbs, scales, "logits")
         tensor = torch.from_numpy(parts) if isinstance(parts, np.ndarray) else parts
@@ -179,31 +181,24 @@ class Transformer:
         # An infinity would survive the argmax; a sum of absolute values shows it in one pass.
         chosen |= ~torch.isfinite(tensor.abs().amax(-1))
         faults[wanted] |= chosen
-        return tensor.numpy()
+        return tensor
 
-    def _linear(
-        self, layer: int, group: str, limbs: Tensor, scales: Any, segments: Sequence[Segment], faults: Any
-    ) -> Any:
+    def _linear(self, layer: int, group: str, limbs: Any, scales: Any, segments: Sequence[Segment], faults: Any) -> Any:
         y = self._product(f"{layer}.{group}", limbs, scales, "y")
+        users = []
         for segment in segments:
-            for adapter in segment.adapters:
-                modules = adapter.groups.get((layer, group))
-                if modules is not None:
-                    rows = self.steps.array(limbs)
-                    self.steps.lora_add(rows, scales, segment.first, segment.last, modules, y, faults)
+            modules = (adapter.groups.get((layer, group)) for adapter in segment.adapters)
+            groups = tuple(module for module in modules if module is not None)
+            if groups:
+                users.append(LoraRows(segment.first, segment.last, groups))
+        if users:
+            self.steps.lora_apply(limbs, scales, users, y, faults)
         return y
 
-    def _product(self, name: str, limbs: Tensor, scales: Any, into: str) -> Any:
+    def _product(self, name: str, limbs: Any, scales: Any, into: str) -> Any:
         weight, weight_scales = self._matrices[name]
-        rows, outputs = limbs.shape[1], weight.shape[0]
-        array = self.steps.array
-        y = array(self._buffer(into, torch.float32, rows, outputs))
-        if self.steps.few_rows is not None and rows <= FEW_ROWS and weight.shape[1] % RUN == 0:
-            self.steps.few_rows(array(limbs), scales, array(weight), weight_scales, y)
-        else:
-            acc = self._buffer("acc", torch.int32, 2, rows, outputs)
-            self.product(limbs.view(2 * rows, -1), weight, acc.view(2 * rows, outputs))
-            self.steps.rescale(array(acc), scales, weight_scales, y)
+        y = self.steps.array(self._buffer(into, torch.float32, limbs.shape[1], weight.shape[0]))
+        self.steps.linear(limbs, scales, weight, weight_scales, y)
         first, count = self._residuals[name]
         if count:
             fold_residual(y, first, count)
@@ -216,7 +211,7 @@ class Transformer:
             size *= extent
         held = self._buffers.get(name)
         if held is None or held.numel() < size:
-            held = self._buffers[name] = torch.empty(size, dtype=kind)
+            held = self._buffers[name] = torch.empty(size, dtype=kind, device=self.steps.device)
         return held[:size].view(shape)
 
 

@@ -9,6 +9,7 @@
 The sum has no order. It tells honest runs apart cheaply; it is not a commitment that binds a liar to values.
 """
 
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -55,10 +56,24 @@ def hash_logits_host(logits: Any, keys: Any) -> int:
 def hash_rows(logits: Tensor, words: Tensor) -> Tensor:
     """`logits` [R, V] binary32, `words` [R, 4] int64 (the first four 32-bit words of each request hash) -> the hashes [R],
     int64 with the bits of the unsigned number."""
+    return torch.from_numpy(_hash_rows(hash_logits, logits.numpy(), words.numpy()))
+
+
+def hash_rows_host(logits: Any, words: Any) -> Any:
+    """As `hash_rows`, over numpy arrays."""
+    return _hash_rows(hash_logits_host, logits, words)
+
+
+def _hash_rows(hash_row: Any, logits: Any, words: Any) -> Any:
     hashes = np.empty(len(logits), np.uint64)
-    for row, (values, request) in enumerate(zip(logits.numpy(), words.numpy())):
-        hashes[row] = hash_logits(values, fingerprint_keys(request.astype("<u4").tobytes(), len(values)))
-    return torch.from_numpy(hashes.view(np.int64))
+    for row, (values, request) in enumerate(zip(logits, words)):
+        hashes[row] = hash_row(values, _kept_keys(request.astype("<u4").tobytes(), len(values)))
+    return hashes.view(np.int64)
+
+
+@lru_cache(maxsize=64)
+def _kept_keys(request: bytes, vocabulary: int) -> Any:
+    return fingerprint_keys(request, vocabulary)
 
 
 def chain_start(request_hash: bytes) -> bytes:

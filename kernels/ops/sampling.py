@@ -125,14 +125,22 @@ def sample(logits: Tensor, settings: Tensor, words: Tensor, exp: Tensor) -> Tens
     """The token of each row. `logits` [R, V] finite binary32; `settings` [R, 5] int64: temperature in thousandths, top-k,
     top-p and min-p in millionths, position of the drawn token; `words` [R, 4] int64: the seed's first four 32-bit words;
     `exp` int64, the table. -> [R] int64."""
+    tokens = _sample(candidates, logits.numpy(), settings.numpy(), words.numpy(), exp.numpy())
+    return torch.tensor(tokens, dtype=torch.int64)
+
+
+def sample_host(logits: Any, settings: Any, words: Any, exp: Any) -> Any:
+    """As `sample`, over numpy arrays."""
+    return np.array(_sample(candidates_host, logits, settings, words, exp), np.int64)
+
+
+def _sample(find: Any, logits: Any, settings: Any, words: Any, exp: Any) -> list[int]:
     tokens = []
-    for row, (temperature, top_k, top_p, min_p, position), seed in zip(
-        logits.numpy(), settings.tolist(), words.numpy()
-    ):
+    for row, (temperature, top_k, top_p, min_p, position), seed in zip(logits, settings.tolist(), words):
         if temperature == 0:
             tokens.append(greedy(row))
             continue
-        found = candidates(row, temperature, len(exp))
         limits = {"top_k": top_k, "top_p_ppm": top_p, "min_p_ppm": min_p}
-        tokens.append(draw(found, exp.numpy(), **limits, seed=seed.astype("<u4").tobytes(), position=position))
-    return torch.tensor(tokens, dtype=torch.int64)
+        key = seed.astype("<u4").tobytes()
+        tokens.append(draw(find(row, temperature, len(exp)), exp, **limits, seed=key, position=position))
+    return tokens

@@ -36,6 +36,8 @@ def _hash(
 def hash_rows(logits: Tensor, words: Tensor) -> Tensor:
     """`logits` [R, V] binary32, `words` [R, 4] int64 (the first four 32-bit words of each request hash) -> the hashes [R],
     int64 with the bits of the unsigned number."""
+    # The head's residual columns may stand behind each row.
+    logits = logits.contiguous()
     rows, vocabulary = logits.shape
     tile = min(_INTERPRETER_TILE if INTERPRETED else _TILE, power_of_two(vocabulary))
     tiles = -(-vocabulary // tile)

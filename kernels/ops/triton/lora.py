@@ -181,7 +181,7 @@ def _areas(groups: Sequence[LoraGroup], entries: list[tuple[int, ...]]) -> tuple
             by_columns.setdefault((column, width), []).append(entry)
             at += rank
             width_offset += width
-    areas = []
+    areas: list[tuple[int, ...]] = []
     for (column, width), members in by_columns.items():
         areas.append((len(entries), len(entries) + len(members), column, width))
         entries += members

@@ -210,6 +210,8 @@ def sample(logits: Tensor, settings: Tensor, words: Tensor, exp: Tensor) -> Tens
     """The token of each row. `logits` [R, V] finite binary32; `settings` [R, 5] int64: temperature in thousandths, top-k,
     top-p and min-p in millionths, position of the drawn token; `words` [R, 4] int64: the seed's first four 32-bit words;
     `exp` int64, the table. -> [R] int64."""
+    # The head's residual columns may stand behind each row.
+    logits = logits.contiguous()
     rows, vocabulary = logits.shape
     device, entries = logits.device, exp.shape[0]
     tile = _INTERPRETER_TILE if INTERPRETED else _TILE

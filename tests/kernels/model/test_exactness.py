@@ -76,7 +76,7 @@ def test_the_torch_definitions_and_the_host_kernels_give_the_same_bits(
     from openledger.kernels.engine.adapters import inspect_adapter, read_adapter
     from openledger.kernels.engine.residency import stack_adapter
 
-    defined = load_model(model_cache, threads=1, host_kernels=False)
+    defined = load_model(model_cache, threads=1, backend="torch")
     assert prefill_hash(defined, tokens) == VECTOR
     info = inspect_adapter(peft_adapter(8, 1), defined.config)
     lora = stack_adapter(read_adapter(info, defined.config), defined.config, defined.transformer.steps.array)
