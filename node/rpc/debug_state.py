@@ -82,6 +82,8 @@ class DebugState:
         block = self._block(reference)
         if index > len(block.transactions):
             raise ServerError(f"transaction index {index} out of range for block {hex_bytes(block.hash)}")
+        if block.number == 0:
+            raise ServerError("no transaction in genesis")
         if len(start) > 32:
             raise InvalidParams("invalid argument 3: a start key has at most 32 bytes")
         parent = self._chain.parent_state(block.header.parent_hash)

@@ -10,7 +10,7 @@ import orjson
 import structlog
 import trio
 
-from openledger.evm_ext.errors import StatePruned
+from openledger.evm_ext.errors import DatabaseCorrupt, StatePruned
 from openledger.node.http.json_limits import require_modest_json
 from openledger.node.rpc.errors import (
     INTERNAL_ERROR,
@@ -318,6 +318,10 @@ def _failed(name: str, identifier: bytes, error: Exception) -> bytes:
         return _error_answer(identifier, error)
     if isinstance(error, StatePruned):  # geth's words and code, whatever method needed the state
         return _error_answer(identifier, RpcError(SERVER_ERROR, str(error)))
+    if isinstance(error, DatabaseCorrupt):
+        log.error("the database is damaged", method=name, problem=str(error))
+        damaged = "the node's database is damaged; its log says where, and what its operator can do"
+        return _error_answer(identifier, RpcError(INTERNAL_ERROR, damaged))
     log.error("rpc method failed", method=name, exc_info=error)
     return _error_answer(identifier, RpcError(INTERNAL_ERROR, f"{name} failed inside; the node's log says why"))
 

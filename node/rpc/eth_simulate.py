@@ -111,6 +111,8 @@ class EthSimulate:
         except InvalidCall as error:
             code = next((code for kind, code in _CODE_OF_REASON if isinstance(error.reason, kind)), INTERNAL_ERROR)
             raise RpcError(code, f"err: {with_checksums(str(error.reason))} (supplied gas {error.gas})") from error
+        except execution.SystemContractFailed as error:
+            raise ServerError(with_checksums(str(error))) from error
         except execution.CallError as error:
             words = with_checksums(str(error))
             for kind, code in _CODE_OF_ERROR:

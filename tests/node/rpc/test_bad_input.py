@@ -17,7 +17,7 @@ from openledger.evm_ext.transactions import (
     sign_transaction,
 )
 from openledger.genesis.dev_accounts import DEV_ACCOUNTS
-from openledger.genesis.presets import DEVNET
+from openledger.genesis.presets import DEVNET, l1_genesis
 from openledger.node.rpc import Dispatcher
 from openledger.node.rpc.backend import RpcLimits
 from openledger.node.rpc.ethereum import EthereumRpc
@@ -105,6 +105,24 @@ def test_a_wrong_value_inside_an_object_is_named(still_rpc, method, params, path
     refused = still_rpc.error(method, *params)
     assert refused["code"] == INVALID_PARAMS
     assert f": {path}" in refused["message"]
+
+
+def test_a_simulation_of_a_chain_without_its_system_contracts_says_which_is_missing(tmp_path, chain_thread, rpc_to):
+    bare = replace(l1_genesis(DEVNET, 1_700_000_000), alloc={})
+    with chain_thread(tmp_path, bare, automine=False) as node:
+        refused = rpc_to(node).error("eth_simulateV1", {"blockStateCalls": [{}]})
+        assert (refused["code"], refused["message"][:35]) == (SERVER_ERROR, "no code at system contract 0x000009")
+
+
+def test_a_damaged_database_is_said_to_be_and_the_node_lives(tmp_path, genesis, chain_thread, rpc_to):
+    with chain_thread(tmp_path, genesis, automine=False) as node:
+        for key in list(node.chain._store.database.keys(b"c", b"d")):
+            with node.chain._store.database.batch() as batch:
+                batch.delete(key)
+        refused = rpc_to(node).error("eth_getCode", "0x4200000000000000000000000000000000000016", "latest")
+        assert refused["code"] == INTERNAL_ERROR
+        assert refused["message"].startswith("the node's database is damaged")
+        assert lives(node)
 
 
 @pytest.mark.parametrize("depth", [900, 5_000, 200_000])

@@ -147,6 +147,7 @@ def test_a_call_is_traced_on_a_state_and_a_block_that_are_made_up(sender, still_
         ("debug_executionWitness", ["pending"], -32000, "pending block has no witness"),
         ("debug_executionWitness", ["0xfffffffff"], -32000, "block 0xfffffffff not found"),
         ("debug_preimage", ["0x" + "00" * 32], -32000, "preimages are not kept"),
+        ("debug_storageRangeAt", ["0x0", 0, "0x" + "00" * 20, "0x", 1], -32000, "no transaction in genesis"),
         ("debug_storageRangeAt", ["latest", 9, "0x" + "00" * 20, "0x", 1], -32000, "out of range"),
         ("debug_getModifiedAccountsByNumber", ["0x1", "0x0"], -32000, "must be less than"),
     ],
