@@ -159,6 +159,7 @@ const [begun] = getWithdrawals(receipt)
 equal('withdrawal', [begun.value, begun.target.toLowerCase()], [900n, target])
 const asked = { receipt, targetChain: l2 }
 const status = () => onL1.getWithdrawalStatus(asked)
+equal('before an output', await status(), 'waiting-to-prove')
 truthy('time to the next output', (await onL1.getTimeToProve(asked)).seconds > 0)
 const { output } = await onL1.waitToProve(asked)
 equal('after it', await status(), 'ready-to-prove')

@@ -466,3 +466,14 @@ def test_in_every_history_all_bonds_are_there_and_what_is_final_stays(oracle, re
     oracle.check_sums()
     assert done >= {"propose", "challenge", "right", "wrong", "delete", "expire late", "deposit", "withdraw"}
     assert final
+
+
+def test_a_block_without_an_output_is_refused_in_the_words_that_wallets_know(oracle, reverted):
+    words = b"L2OutputOracle: cannot get output for a block that has not been proposed"
+    revert = (keccak256(b"Error(string)")[:4] + encode(["string"], [words.decode()])).hex()
+    with pytest.raises(reverted, match=revert):
+        oracle.ask("getL2OutputIndexAfter(uint256)", 0)
+    oracle.propose(2)
+    assert [oracle.ask("getL2OutputIndexAfter(uint256)", number) for number in (0, INTERVAL, INTERVAL + 1)] == [0, 0, 1]
+    with pytest.raises(reverted, match=revert):
+        oracle.ask("getL2OutputIndexAfter(uint256)", 2 * INTERVAL + 1)

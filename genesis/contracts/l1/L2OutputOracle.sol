@@ -110,7 +110,6 @@ contract L2OutputOracle is Initializable, ReentrancyGuard {
     error UnexpectedL1Block(uint256 l1BlockNumber);
     error TooManyOpenOutputs(uint256 maximum);
     error UnknownOutput(uint256 l2OutputIndex);
-    error BlockNotProposed(uint256 l2BlockNumber);
     error OutputFinal(uint256 l2OutputIndex);
     /// @notice Another root stands at this index than the caller thinks.
     error OutputChanged(uint256 l2OutputIndex, bytes32 outputRoot);
@@ -295,10 +294,13 @@ contract L2OutputOracle is Initializable, ReentrancyGuard {
         return getL2Output(getL2OutputIndexAfter(l2BlockNumber));
     }
 
-    /// @notice The index of the first output that commits to an L2 block.
+    /// @notice The index of the first output that commits to an L2 block. Where there is none it reverts in the words
+    /// of the OP-Stack's oracle, by which wallets know that a withdrawal cannot be proved yet.
     function getL2OutputIndexAfter(uint256 l2BlockNumber) public view returns (uint256 index) {
         uint256 end = l2Outputs.length;
-        if (end == 0 || l2BlockNumber > latestBlockNumber()) revert BlockNotProposed(l2BlockNumber);
+        if (end == 0 || l2BlockNumber > latestBlockNumber()) {
+            revert("L2OutputOracle: cannot get output for a block that has not been proposed");
+        }
         while (index < end) {
             uint256 middle = (index + end) / 2;
             if (l2Outputs[middle].l2BlockNumber < l2BlockNumber) index = middle + 1;
