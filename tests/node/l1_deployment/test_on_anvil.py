@@ -22,7 +22,7 @@ from openledger.genesis.hashing import keccak256
 from openledger.genesis.parameters import OPEN_WEI
 from openledger.rollup.l1.output_oracle import OutputOracle
 
-pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ANVIL = Path(__file__).parents[2] / "clients/node_modules/.bin/anvil"
 RECEIVER = b"\x77" * 20
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 def rpc(url: str, method: str, *params: Any) -> Any:
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    answer = httpx.post(url, json=body, timeout=20, trust_env=False).json()
+    answer = httpx.post(url, json=body, timeout=120, trust_env=False).json()
     assert "error" not in answer, answer
     return answer["result"]
 
@@ -58,11 +58,11 @@ class Operator:
         return [sys.executable, "-P", "-m", "openledger.node.cli.main", *arguments]
 
     def run(self, *arguments: str) -> str:
-        done = subprocess.run(self.openledger(*arguments), capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(self.openledger(*arguments), capture_output=True, text=True, timeout=400, check=False)
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
         return done.stdout
 
-    def wait_for(self, condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+    def wait_for(self, condition: Callable[[], object], what: str, timeout_s: float = 240) -> None:
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -172,7 +172,7 @@ def wrong_output(operator: Operator, l1: str, l2: str, oracle: str, places: tupl
         )
         # The node's proposer has the same key: whose transaction takes the nonce, and whose the block, is open.
         body = {"jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": ["0x" + transaction.raw.hex()]}
-        httpx.post(l1, json=body, timeout=20, trust_env=False)
+        httpx.post(l1, json=body, timeout=120, trust_env=False)
         operator.wait_for(lambda: int(rpc(l1, "eth_getTransactionCount", sender, "latest"), 16) > nonce, "the nonce")
         receipt = rpc(l1, "eth_getTransactionReceipt", "0x" + transaction.hash.hex())
         return bool(receipt and receipt["status"] == "0x1")
