@@ -8,6 +8,9 @@ knows the exact point of failure.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from openledger.evm_ext.vm.generated.memory import MAX_WAITING, meets, to_bytes, writes
 from openledger.evm_ext.vm.generated.path import Charge, Leave, Line, Path, Repeat, Segment, Trace
 from openledger.evm_ext.vm.generated.profile import Profile
 from openledger.evm_ext.vm.generated.shape import only_fails
@@ -21,6 +24,7 @@ from openledger.evm_ext.vm.generated.values import (
     is_zero,
     literal,
     modular,
+    of_bytes,
     test_of,
 )
 from openledger.evm_ext.vm.lean.words import WORD
@@ -44,7 +48,26 @@ class Tracer:
 
     def follow(self, start: int) -> Trace | None:
         """The trace from `start`, None where generated code gains nothing."""
-        self._trace = trace = Trace(start)
+        trace = self._follow(start, frozenset())
+        if trace is None or trace.steps > MAX_STEPS // 2:
+            return trace
+        # Words that a loop makes by hashing stay bytes from turn to turn: mostly they are only hashed again.
+        hashes = frozenset(
+            len(repeat.stack) - 1 - index
+            for repeat in trace.repeats()
+            for index, value in enumerate(repeat.stack)
+            if value.lazy
+        )
+        if not hashes:
+            return trace
+        steps = trace.steps
+        trace = self._follow(start, hashes)
+        if trace is not None:
+            trace.steps += steps
+        return trace
+
+    def _follow(self, start: int, hashes: frozenset[int]) -> Trace | None:
+        self._trace = trace = Trace(start, hashes=hashes)
         self._names = 0
         self._explores = start in self._targets
         opcode = self._code[start] if start < len(self._code) else 0
@@ -75,16 +98,30 @@ class Tracer:
     def _charge(self, path: Path, gas: int) -> None:
         if path.segment is None:
             path.segment = Segment()
-            path.items.append(Charge(path.indent, path.segment, path.position, tuple(path.stack), path.taken))
+            path.items.append(
+                Charge(path.indent, path.segment, path.position, tuple(path.stack), path.taken, dict(path.waiting))
+            )
         path.segment.gas += gas
 
     def _pop(self, path: Path) -> Value:
-        if path.stack:
-            return path.stack.pop()
-        value = Value(f"e{path.taken}")
+        value = self._take(path)
+        if not value.lazy:
+            return value
+        named = replace(value, text=self._emitter(path)(value.text).text, lazy=False)
+        path.stack = [named if word is value else word for word in path.stack]
+        path.stored = {place: named if word is value else word for place, word in path.stored.items()}
+        return named
+
+    def _take(self, path: Path) -> Value:
+        """As `_pop`, where it does not matter whether the word is there as a number."""
+        return path.stack.pop() if path.stack else self._entry(path)
+
+    def _entry(self, path: Path) -> Value:
+        """The topmost word of those that were on the stack at the start."""
+        depth = path.taken
         path.taken += 1
         self._trace.needs = max(self._trace.needs, path.taken)
-        return value
+        return of_bytes(f"r{depth}") if depth in self._trace.hashes else Value(f"e{depth}")
 
     def _push(self, path: Path, value: Value) -> None:
         path.stack.append(value)
@@ -93,12 +130,10 @@ class Tracer:
     def _reach(self, path: Path, depth: int) -> None:
         """At least `depth` words on the followed stack."""
         while len(path.stack) < depth:
-            path.stack.insert(0, Value(f"e{path.taken}"))
-            path.taken += 1
-            self._trace.needs = max(self._trace.needs, path.taken)
+            path.stack.insert(0, self._entry(path))
 
     def _leave(self, path: Path, position: str) -> None:
-        path.items.append(Leave(path.indent, position, tuple(path.stack), path.taken))
+        path.items.append(Leave(path.indent, position, tuple(path.stack), path.taken, dict(path.waiting)))
 
     def _input(self, name: str, top: int = WORD) -> Value:
         self._trace.inputs.add(name)
@@ -121,7 +156,7 @@ class Tracer:
             if opcode == 0x5B and opcode in profile.gas:
                 if position in path.visited:
                     if position == self._trace.start and len(path.stack) == path.taken:
-                        path.items.append(Repeat(path.indent, tuple(path.stack)))
+                        path.items.append(Repeat(path.indent, tuple(path.stack), dict(path.waiting)))
                         self._trace.loops = True
                         return True
                     self._leave(path, str(position))
@@ -161,7 +196,7 @@ class Tracer:
             stack = path.stack
             stack[-1], stack[other] = stack[other], stack[-1]
         elif opcode == 0x50:
-            self._pop(path)
+            self._take(path)
         elif opcode == 0x56:
             return self._jump(path), False
         elif opcode == 0x57:
@@ -236,7 +271,14 @@ class Tracer:
         if start.const is not None and size.const is not None:
             end = start.const + size.const
             if end > path.covered:
-                self._line(path, f"if len(B)<{end}: g=grow(B,{end},g)")
+                grows = f"if len(B)<{end}: g=grow(B,{end},g)"
+                if self._explores:
+                    # Perhaps a loop: what has grown once is known by a local from then on.
+                    self._trace.inputs.add("M")
+                    self._line(path, f"if M<{end}:")
+                    path.items += (Line(path.indent + 1, grows), Line(path.indent + 1, "M=len(B)"))
+                else:
+                    self._line(path, grows)
                 path.covered = (end + 31) // 32 * 32
             return
         end_text = f"{start.text}+{size.text}" if start.const != 0 else size.text
@@ -252,16 +294,15 @@ class Tracer:
         if opcode == 0x51:
             self._push(path, self._load_word(path, start))
             return
-        second = self._pop(path)
         if opcode == 0x52:
-            self._cover(path, start, _THIRTY_TWO)
-            self._line(path, f"B[{_span(start, _THIRTY_TWO)}]={_to_bytes(second)}")
-            self._store_word(path, start, second)
-        elif opcode == 0x53:
+            self._store_word(path, start, self._take(path))
+            return
+        second = self._pop(path)
+        if opcode == 0x53:
             self._cover(path, start, _ONE)
+            self._give_memory(path)
             value = str(second.const & 255) if second.const is not None else f"{second.text}&255"
             self._line(path, f"B[{start.text}]={value}")
-            path.stored.clear()
         elif opcode == 0x20:
             self._cover(path, start, second)
             if second.const is not None:
@@ -269,9 +310,14 @@ class Tracer:
             else:
                 self._line(path, f"g-=6*(({second.text}+31)>>5)")
                 self._line(path, "if g<0: out_of_gas(g)")
-            self._push(path, emit(f"word(keccak(bytes(B[{_span(start, second)}])),'big')"))
+            data = self._region(path, start, second)
+            function = "keccak" if second.const is None or second.const > _SHORT else "keccak_short"
+            self._names += 1
+            self._line(path, f"h{self._names}={function}({data})")
+            self._push(path, of_bytes(f"h{self._names}"))
         else:
             size = self._pop(path)
+            self._give_memory(path)
             if opcode == 0x5E:
                 self._line(path, f"g=copy_inside(B,{start.text},{second.text},{size.text},g)")
             else:
@@ -279,24 +325,71 @@ class Tracer:
                 if opcode == 0x37:
                     self._input("data")
                 self._line(path, f"g=copy_into(B,{start.text},{source},{second.text},{size.text},g)")
-            path.stored.clear()
 
     def _load_word(self, path: Path, start: Value) -> Value:
         if start.const is not None and start.const in path.stored:
             return path.stored[start.const]
+        if path.seen is not None and path.seen[0] == start.text:
+            return path.seen[1]
         self._cover(path, start, _THIRTY_TWO)
+        self._show_memory(path, start, _THIRTY_TWO)
         value = self._emitter(path)(f"word(B[{_span(start, _THIRTY_TWO)}],'big')")
         if start.const is not None:
             path.stored[start.const] = value
+        else:
+            path.seen = start.text, value
         return value
 
     def _store_word(self, path: Path, start: Value, value: Value) -> None:
+        self._cover(path, start, _THIRTY_TWO)
         if start.const is None:
-            path.stored.clear()
+            self._give_memory(path)
+            self._line(path, f"B[{_span(start, _THIRTY_TWO)}]={to_bytes(value)}")
+            path.seen = start.text, value
             return
         place = start.const
+        others = path.waiting.keys() - {place}
+        if len(others) >= MAX_WAITING or meets(others, place, place + 32):
+            self._write_waiting(path)
         path.stored = {at: word for at, word in path.stored.items() if abs(at - place) >= 32}
-        path.stored[place] = value
+        path.stored[place] = path.waiting[place] = value
+        path.seen = None
+
+    def _region(self, path: Path, start: Value, size: Value) -> str:
+        """Memory's bytes from `start`, which is covered, as Python."""
+        if size.const == 0:
+            return "b''"
+        if start.const is not None and size.const is not None and size.const in _WHOLE_WORDS:
+            places = range(start.const, start.const + size.const, 32)
+            if all(place in path.stored for place in places):
+                # As cheap as reading them, and they need not have been written.
+                return "+".join(to_bytes(path.stored[place]) for place in places)
+        self._show_memory(path, start, size)
+        return f"bytes(B[{_span(start, size)}])"
+
+    def _write_waiting(self, path: Path) -> None:
+        self._trace.touched += ((place, place + 32) for place in path.waiting)
+        for line in writes({place: to_bytes(value) for place, value in path.waiting.items()}):
+            self._line(path, line)
+        path.waiting.clear()
+
+    def _show_memory(self, path: Path, start: Value, size: Value) -> None:
+        """Something reads memory there."""
+        if start.const is None or size.const is None:
+            self._trace.wild = True
+            self._write_waiting(path)
+            return
+        end = start.const + size.const
+        self._trace.touched.append((start.const, end))
+        if meets(path.waiting, start.const, end):
+            self._write_waiting(path)
+
+    def _give_memory(self, path: Path) -> None:
+        """Something may write memory, anywhere."""
+        self._trace.wild = True
+        self._write_waiting(path)
+        path.stored.clear()
+        path.seen = None
 
     # --- jumps -------------------------------------------------------------------------------------------
 
@@ -351,19 +444,27 @@ class Tracer:
         trace = self._trace
         if trace.steps > MAX_EXPLORED_STEPS:
             return False
-        before = trace.needs, trace.grows, trace.loops, set(trace.inputs), set(trace.calls)
+        before = (
+            trace.needs,
+            trace.grows,
+            trace.loops,
+            set(trace.inputs),
+            set(trace.calls),
+            list(trace.touched),
+            trace.wild,
+        )
         side = path.branch(target)
         side.facts.assume(test)
         if self._run(side):
             self._line(path, f"if {test.text}:")
             path.items += side.items
             return True
-        trace.needs, trace.grows, trace.loops, trace.inputs, trace.calls = before
+        trace.needs, trace.grows, trace.loops, trace.inputs, trace.calls, trace.touched, trace.wild = before
         return False
 
     def _side_exit(self, path: Path, test: Test, position: int) -> None:
         self._line(path, f"if {test.text}:")
-        path.items.append(Leave(path.indent + 1, str(position), tuple(path.stack), path.taken))
+        path.items.append(Leave(path.indent + 1, str(position), tuple(path.stack), path.taken, dict(path.waiting)))
 
     # --- what leaves the machine's hands ------------------------------------------------------------------
 
@@ -374,7 +475,7 @@ class Tracer:
         start = self._pop(path)
         size = self._pop(path)
         self._cover(path, start, size)
-        output = "b''" if size.const == 0 else f"bytes(B[{_span(start, size)}])"
+        output = self._region(path, start, size)
         if opcode == 0xF3:
             self._line(path, f"c._output={output}")
             self._line(path, "return HALTED,g")
@@ -399,6 +500,8 @@ class Tracer:
         else:
             start, size = self._pop(path), self._pop(path)
             topics = "".join(f"{self._pop(path).text}," for _ in range(opcode - 0xA0))
+            self._trace.wild = True
+            self._write_waiting(path)
             self._line(path, f"g=F{opcode}(c,B,{start.text},{size.text},({topics}),g)")
 
     def _call(self, path: Path, opcode: int, takes: int, gives: int) -> None:
@@ -406,6 +509,7 @@ class Tracer:
         path.segment = None
         self._trace.calls.add(opcode)
         words = [self._pop(path).text for _ in range(takes)]
+        self._give_memory(path)
         self._trace.grows = max(self._trace.grows, takes, gives)
         if takes == 1:
             self._line(path, f"S.append({words[0]})")
@@ -417,11 +521,12 @@ class Tracer:
         self._line(path, "g=m.gas_remaining")
         if gives:
             self._push(path, self._emitter(path)("S.pop()"))
-        path.stored.clear()
 
 
 _THIRTY_TWO = literal(32)
 _ONE = literal(1)
+_SHORT = 1_024
+_WHOLE_WORDS = range(32, 32 * MAX_WAITING + 1, 32)
 
 _INPUTS = {
     0x30: ("address", _ADDRESS),
@@ -443,9 +548,3 @@ def _span(start: Value, size: Value) -> str:
     if start.const is not None and size.const is not None:
         return f"{start.const}:{start.const + size.const}"
     return f"{start.text}:{start.text}+{size.text}"
-
-
-def _to_bytes(value: Value) -> str:
-    if value.const is not None:
-        return repr(value.const.to_bytes(32, "big"))
-    return f"{value.text}.to_bytes(32,'big')"

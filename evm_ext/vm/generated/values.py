@@ -16,12 +16,15 @@ from openledger.evm_ext.vm.lean.words import MODULUS, SIGN, WORD
 @dataclass(frozen=True, slots=True)
 class Value:
     """A word. `text` is an atom of Python: a name, a literal, or in brackets. `top` is the greatest it can be.
-    `test` is set where the word is the outcome of a comparison: 1 if it holds, else 0."""
+    `test` is set where the word is the outcome of a comparison: 1 if it holds, else 0. `raw` is the name of its 32 bytes,
+    where there is one; a `lazy` word has nothing else yet: its text makes it of them."""
 
     text: str
     top: int = WORD
     const: int | None = None
     test: Test | None = None
+    raw: str | None = None
+    lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,11 @@ class Test:
 
 def literal(number: int) -> Value:
     return Value(str(number) if number < 100_000 else hex(number), number, number)
+
+
+def of_bytes(name: str) -> Value:
+    """The word that these 32 bytes are."""
+    return Value(f"word({name},'big')", raw=name, lazy=True)
 
 
 _SIGN = hex(SIGN)
