@@ -3,8 +3,9 @@
 Both serve the same chain from the same genesis: a token that logs each transfer, and blocks of token transfers.
 Every server is a process of its own and its CPU time is what the kernel counts for that process; the load comes
 from this one, over kept-alive connections. While blocks are imported, calls come at a fixed pace, so that a stall
-delays all that come in it; the same is asked of a server that does nothing beside a thread that computes, which
-is what the machine alone costs. Writes results/rpc.json.
+delays all that come in it. The same is asked of a server that does nothing beside a thread that computes, which
+is what the machine alone costs. Linux also says how long threads had to wait for a core that other programs had; latencies
+are given with these waits and without. Writes results/rpc.json.
 
     python benchmarks/rpc.py [--seconds N] [--sockets N] [--only ours]
 
@@ -221,16 +222,26 @@ async def run_server(chain: Chain, full: list[bytes]) -> None:
 
 def serve_floor() -> None:
     """Answers every request with the same bytes, while another thread of the process computes: what this machine
-    and Python's switching alone cost. Prints its port; ends with standard input."""
+    and Python's switching alone cost. Prints its port; ends when it is killed."""
     prefer_latency()
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)
         threading.Thread(target=compute, daemon=True).start()
-        opened, _ = listener.accept()
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while opened.recv(65_536):
-            opened.sendall(answer)
+        with select.epoll() as poll:
+            poll.register(listener.fileno(), select.EPOLLIN)
+            opened: dict[int, socket.socket] = {}
+            while True:
+                for descriptor, _ in poll.poll():
+                    if descriptor == listener.fileno():
+                        accepted, _ = listener.accept()
+                        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                        opened[accepted.fileno()] = accepted
+                        poll.register(accepted.fileno(), select.EPOLLIN)
+                    elif opened[descriptor].recv(65_536):
+                        opened[descriptor].sendall(answer)
+                    else:
+                        opened.pop(descriptor).close()
 
 
 def compute() -> None:
@@ -393,28 +404,65 @@ def load(server: Server, body: bytes, seconds: float) -> dict[str, float]:
     return {"per_s": round(done / (now - started)), "server_cpu_us": round(used / done * 1e6, 1)}
 
 
-def latencies(server: Server, body: bytes, stop: threading.Event) -> list[float]:
-    """Milliseconds from when a call was due to its answer: one call every PACE_S, late ones right after each other."""
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call; `for_a_core` of them the serving or the asking thread could have run, but no core was
+    free: other programs had them."""
+
+    ms: float
+    for_a_core: float
+
+
+def latencies(server: Server, body: bytes, stop: threading.Event) -> list[Latency]:
+    """One call every PACE_S, whether the earlier ones are answered or not."""
     request = http(server, body)
-    times = []
-    with connected(server) as opened:
+    found: list[Latency] = []
+    idle: list[socket.socket] = []
+    asked: dict[int, tuple[socket.socket, float, float]] = {}
+    mine = threading.get_native_id()
+
+    def waited_ms() -> float:
+        return core_wait_ms(server.process.pid, server.process.pid) + core_wait_ms(os.getpid(), mine)
+
+    with select.epoll() as poll:
         due = time.perf_counter()
-        while not stop.is_set():
-            if (wait := due - time.perf_counter()) > 0:
-                time.sleep(wait)
-            opened.sendall(request)
-            read_answer(opened)
-            times.append((time.perf_counter() - due) * 1000)
-            due += PACE_S
-    return times
+        while asked or not stop.is_set():
+            now = time.perf_counter()
+            if now >= due and not stop.is_set():
+                if not idle:
+                    idle.append(connected(server))
+                    poll.register(idle[-1].fileno(), select.EPOLLIN)
+                opened = idle.pop()
+                asked[opened.fileno()] = (opened, waited_ms(), time.perf_counter())
+                opened.sendall(request)
+                due = now + PACE_S
+            for descriptor, _ in poll.poll(max(due - time.perf_counter(), 0)):
+                opened, waited, begun = asked.pop(descriptor)
+                read_answer(opened)
+                ms = (time.perf_counter() - begun) * 1000
+                found.append(Latency(ms, min(waited_ms() - waited, ms)))
+                idle.append(opened)
+    for opened in idle:
+        opened.close()
+    return found
 
 
-def percentiles(times: list[float]) -> dict[str, float]:
-    ordered = sorted(times)
+def core_wait_ms(process: int, thread: int) -> float:
+    """How long a thread has been ready to run without a core, ever. 0 where the system does not say."""
+    try:
+        return int(Path(f"/proc/{process}/task/{thread}/schedstat").read_text().split()[1]) / 1e6
+    except OSError:
+        return 0.0
+
+
+def percentiles(found: list[Latency]) -> dict[str, float]:
+    ordered = sorted(item.ms for item in found)
+    with_cores = sorted(item.ms - item.for_a_core for item in found)
     return {
         "p50_ms": round(statistics.median(ordered), 2),
         "p99_ms": round(ordered[int(len(ordered) * 0.99)], 2),
         "max_ms": round(ordered[-1], 2),
+        "p99_ms_without_waits_for_a_core": round(with_cores[int(len(with_cores) * 0.99)], 2),
     }
 
 
@@ -423,7 +471,7 @@ def while_importing(body: bytes, full_blocks: int, switch_interval_s: float | No
     with ours(full_blocks, switch_interval_s) as server:
         assert server.process.stdin is not None
         assert server.process.stdout is not None
-        stop, times = threading.Event(), list[float]()
+        stop, times = threading.Event(), list[Latency]()
         thread = threading.Thread(target=lambda: times.extend(latencies(server, body, stop)))
         server.process.stdin.write("\n")
         server.process.stdin.flush()
