@@ -107,6 +107,11 @@ def deploy(
             write_atomically(out, network.to_json().encode())
             assert network.l1_genesis is not None
             console.print(f"the rollup begins at L1 block {network.l1_genesis.number}; its description is {out}")
+            if token is not None:
+                amount = Decimal(terms.proposer_wei) / WEI_PER_COIN
+                console.print(
+                    f"next: send 0x{chosen.proposer.hex()} {amount:f} OPEN on L1, which its outputs' bonds take"
+                )
 
     trio.run(run)
 

@@ -130,3 +130,7 @@ def test_writing_a_genesis_needs_no_execution_client():
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_proposer_needs_bonds_for_all_outputs_that_are_open_at_once():
+    assert (DEVNET.open_outputs, MAINNET.open_outputs) == (2, 169)  # 60 s at one a minute; 7 days at one an hour

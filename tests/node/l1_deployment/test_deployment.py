@@ -10,7 +10,7 @@ import pytest
 from openledger.evm_ext.calls import CallRequest
 from openledger.evm_ext.payload import PayloadAttributes
 from openledger.evm_ext.transactions import sign_transaction
-from openledger.genesis.dev_accounts import OWNER, USERS
+from openledger.genesis.dev_accounts import OWNER, PROPOSER, USERS
 from openledger.genesis.hashing import keccak256
 from openledger.genesis.l1_contracts import l1_contracts
 from openledger.genesis.parameters import OPEN_WEI
@@ -88,6 +88,9 @@ async def test_what_transactions_built_is_what_a_genesis_would_hold() -> None:
         taken: list[Any] = []
         network = await deployment(l1, on_step=taken.append, name="mine").run()
         assert len(taken) == STEPS
+        proposer = PROPOSER.address.rjust(32, b"\0")
+        held = CallRequest(to=network.preset.l1.open_token, data=keccak256(b"balanceOf(address)")[:4] + proposer)
+        assert int.from_bytes(l1.chain.call(held, l1.chain.head().hash).output, "big") == 2_000 * OPEN_WEI
         assert await wrong(l1, network) == set()
         state = l1.chain.state(l1.chain.head().hash)
         locked = 10 * 1_000_000 * OPEN_WEI
@@ -244,6 +247,28 @@ async def test_what_differs_is_named() -> None:
         swapped = replace(network.preset.l1, standard_bridge=network.preset.l1.erc721_bridge)
         found = await wrong(l1, replace(network, preset=replace(network.preset, l1_contracts=swapped)))
         assert {"code of L1StandardBridge", "code of SystemConfig", "L1StandardBridge.otherBridge"} <= found
+
+
+async def test_an_oracle_without_bonds_is_told_from_ours() -> None:
+    async with an_l1() as l1:
+        network = await deployment(l1).run()
+        other = l1.chain.state(l1.chain.head().hash).storage(
+            network.preset.l1.superchain_config, EIP1967_IMPLEMENTATION_SLOT
+        )
+        upgrade = keccak256(b"upgrade(address,address)")[:4] + network.preset.l1.output_oracle.rjust(32, b"\0")
+        signed = sign_transaction(
+            OWNER.private_key,
+            chain_id=31337,
+            nonce=STEPS,
+            gas=100_000,
+            to=network.preset.l1.proxy_admin,
+            data=upgrade + other.to_bytes(32, "big"),
+            max_fee_per_gas=10**10,
+        )
+        await l1.call("eth_sendRawTransaction", "0x" + signed.raw.hex())
+        (check,) = [c async for c in check_network(l1, network) if c.name == "L2OutputOracle takes bonds"]
+        assert not check.good
+        assert "deployed before outputs had bonds" in check.detail
 
 
 async def test_an_open_initialiser_is_noticed(tmp_path) -> None:
