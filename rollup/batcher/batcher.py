@@ -66,13 +66,14 @@ class Batcher:
             "blobs": BlobRoute(self._sender, inbox, self._settings),
         }
         self.routes = Failover(
-            DARoute(da, self._sender, inbox, self._settings),
+            DARoute(da, self._sender, inbox, self._settings, self._clock),
             fallbacks[self._settings.fallback],
             self._settings,
             self._clock,
         )
         self._current_l1 = current_l1
         self._may_post = may_post
+        self._unposted: BuiltChannel | None = None
         self._submitted: BlockId | None = None
         self._included_at: int | None = None
         self._waiting_since: float | None = None
@@ -121,7 +122,9 @@ class Batcher:
         age = self._clock.now() - self._waiting_since
         if not flush and waiting < self._settings.max_channel_blocks and age < self._settings.max_channel_duration_s:
             return False
-        channel = await trio.to_thread.run_sync(self._builder.build, last.number + 1, head.number)
+        channel = self._unposted
+        if channel is None or not self._stands(channel, last):
+            channel = await trio.to_thread.run_sync(self._builder.build, last.number + 1, head.number)
         if channel is None:
             self._submitted = None  # the chain was reorganised while it was read
             return False
@@ -130,9 +133,23 @@ class Batcher:
             self._posted(channel, None, "none (dry run)", payloads=len(payloads))
             return True
         route = self.routes.current
+        # Should it fail, the same channel goes again: a part of it may be where it belongs already, and paid for.
+        self._unposted = channel
         included = await self.routes.post(channel)
+        self._unposted = None
         self._posted(channel, included.block_number, route, l1_block=included.block_number)
         return True
+
+    def _stands(self, channel: BuiltChannel, last: BlockId) -> bool:
+        """Whether a channel still is what follows the last block that need not be posted."""
+        first = self._engine.chain.header_by_number(channel.first)
+        newest = self._engine.chain.header_by_number(channel.newest.number)
+        return (
+            first is not None
+            and newest is not None
+            and first.parent_hash == last.hash
+            and newest.hash == channel.newest.hash
+        )
 
     def _posted(self, channel: BuiltChannel, included_at: int | None, route: str, **said: object) -> None:
         self._submitted, self._included_at = channel.newest, included_at

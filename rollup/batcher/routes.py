@@ -7,12 +7,13 @@ from typing import Protocol
 
 import structlog
 
+from openledger.genesis.hashing import keccak256
 from openledger.rollup.batcher.channel_builder import BuiltChannel, cut_payloads
 from openledger.rollup.batcher.settings import BatcherSettings
 from openledger.rollup.clock import Clock
 from openledger.rollup.codec.batcher_transaction import encode_commitment_data
 from openledger.rollup.codec.blobs import MAX_BLOB_DATA, encode_blob
-from openledger.rollup.da.client import DAError, DAFailoverRequested, DAUnavailable
+from openledger.rollup.da.client import DAError, DAFailoverRequested
 from openledger.rollup.l1.blob_transaction import TravellingBlobs
 from openledger.rollup.l1.source import Inclusion
 from openledger.rollup.l1.transactions import L1Sender
@@ -41,23 +42,40 @@ class Route(Protocol):
 
 
 class DARoute:
-    """Payloads to the DA layer, their commitments to the inbox."""
+    """Payloads to the DA layer, their commitments to the inbox.
+
+    What the DA layer has taken is not given to it again for `keep_commitments_s` while L1 does not take the commitment:
+    each dispersal is paid for. Later the certificate might be too old for derivation.
+    """
 
     name = "da"
 
-    def __init__(self, da: DASink, sender: L1Sender, inbox: bytes, settings: BatcherSettings) -> None:
+    def __init__(self, da: DASink, sender: L1Sender, inbox: bytes, settings: BatcherSettings, clock: Clock) -> None:
         self._da = da
         self._sender = sender
         self._inbox = inbox
         self._settings = settings
+        self._clock = clock
+        self._stored: dict[bytes, tuple[bytes, float]] = {}
 
     async def post(self, channel: BuiltChannel) -> Inclusion:
         """See `Route`."""
         included: Inclusion | None = None
         for payload in cut_payloads(channel, self._settings.max_frame_bytes, self._settings.max_payload_bytes):
-            commitment = await self._da.put(payload)
-            included = await self._sender.send(self._inbox, encode_commitment_data(commitment))
+            included = await self._sender.send(self._inbox, encode_commitment_data(await self._put(payload)))
+        self._stored.clear()
         return _last(included)
+
+    async def _put(self, payload: bytes) -> bytes:
+        now, key = self._clock.now(), keccak256(payload)
+        self._stored = {
+            known: found
+            for known, found in self._stored.items()
+            if 0 <= now - found[1] < self._settings.keep_commitments_s
+        }
+        if key not in self._stored:
+            self._stored[key] = await self._da.put(payload), now
+        return self._stored[key][0]
 
 
 class CalldataRoute:
@@ -123,7 +141,8 @@ class Failover:
         route = self._route()
         try:
             included = await route.post(channel)
-        except DAUnavailable as error:
+        except DAError as error:
+            # Also one that answers with other people's certificates, or refuses this payload only: the chain must go on.
             if self._fallback is None or not self._gives_up(error):
                 raise
             self.count += 1

@@ -18,7 +18,8 @@ class BatcherSettings:
     blocks wait, for example after the DA layer was down.
 
     With a `fallback` a channel goes to Ethereum itself as soon as the DA layer asks for it (status 503), or when it has
-    failed otherwise for `failover_after_s`; after `failback_after_s` the DA layer is tried again.
+    failed otherwise for `failover_after_s`; after `failback_after_s` the DA layer is tried again. While it is L1 that
+    does not take data, what the DA layer has stored is not given to it again for `keep_commitments_s`.
 
     Once `throttle_backlog_bytes` of transactions wait to be posted, the sequencer is asked to put at most
     `throttle_block_bytes` of them into a block, none longer than `throttle_transaction_bytes`; 0 never asks.
@@ -37,6 +38,7 @@ class BatcherSettings:
     fallback: Fallback = "calldata"
     failover_after_s: float = 60.0
     failback_after_s: float = 60.0
+    keep_commitments_s: float = 300.0
     throttle_backlog_bytes: int = 8_000_000
     throttle_block_bytes: int = 40_000
     throttle_transaction_bytes: int = 5_000
