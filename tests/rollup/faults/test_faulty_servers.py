@@ -6,7 +6,6 @@ The tests follow each other on one network; the last one derives everything that
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from fault_network import Answer, Exchange, FaultNetwork, open_fault_network
 from fault_network.network import Node, wait_until
-from fault_network.proxy import Fault, as_it_is
+from fault_network.proxy import Fault, as_it_is, frozen
 
 from openledger.genesis.dev_accounts import USERS
 
@@ -198,21 +197,3 @@ def test_an_l1_that_lags_takes_nothing_back(network: FaultNetwork) -> None:
     validator.l1.heal()
     goes_on(network)
     assert "derivation starts again" not in validator.log[before[0] :]
-
-
-def frozen(at: int) -> Fault:
-    """An L1 endpoint that has seen no block after `at`."""
-
-    def fault(exchange: Exchange) -> Answer:
-        request = exchange.rpc
-        if request.get("method") == "eth_getBlockByNumber":
-            asked = request["params"][0]
-            if asked in ("latest", "safe", "finalized"):
-                request["params"][0] = hex(at - {"latest": 0, "safe": 2, "finalized": 4}[asked])
-            elif int(asked, 16) > at:
-                return Answer(200, b'{"jsonrpc":"2.0","id":1,"result":null}', (("content-type", "application/json"),))
-            body = json.dumps(request).encode()
-            return Exchange(exchange.proxy, exchange.method, exchange.path, exchange.headers, body).forward()
-        return exchange.forward()
-
-    return fault

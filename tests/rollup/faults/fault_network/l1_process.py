@@ -1,5 +1,6 @@
 """The development L1 in a process of its own: `l1_process.py FOLDER PORT`. A line `reorg N` on standard input replaces its
-newest N blocks by N + 1 others without their transactions, which go back to the pool; `stop` and `go` end and begin block production."""
+newest N blocks by N + 1 others without their transactions, which go back to the pool; `stop` and `go` end and begin block
+production, `mine N` makes blocks up to height N at once."""
 
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from openledger.node.embedded import embedded_l1
 from openledger.node.logging import configure_logging
 from openledger.node.network import read_network
 from openledger.node.supervisor import Service, Supervisor
+from openledger.rollup.l1.dev_chain import DevL1
 
 
 def reorganise(chain: Chain, depth: int) -> None:
@@ -40,8 +42,8 @@ async def main(folder: Path, port: int) -> None:
     network = read_network(folder / "network.json")
     config = load_config(data_dir=folder, ports=Ports(l1_rpc=port))
     async with embedded_l1(config, network) as services:
-        chain: Chain = services[0].run.__self__.chain  # type: ignore[attr-defined]
         producer = services[0]
+        dev: DevL1 = producer.run.__self__  # type: ignore[attr-defined]
         stopped = trio.CancelScope()
         going = trio.Event()
         going.set()
@@ -62,12 +64,16 @@ async def main(folder: Path, port: int) -> None:
                     case ["reorg", depth]:
                         going = trio.Event()
                         stopped.cancel()
-                        await trio.to_thread.run_sync(reorganise, chain, int(depth))
+                        await trio.to_thread.run_sync(reorganise, dev.chain, int(depth))
                         going.set()
                     case ["stop"]:
                         going = trio.Event()
                         stopped.cancel()
                         print("stopped", flush=True)
+                    case ["mine", height]:
+                        while dev.chain.head().number < int(height):
+                            await dev.produce_block(0)
+                        print(f"mined up to {height}", flush=True)
                     case ["go"]:
                         going.set()
                         print("going", flush=True)

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from eth_abi import encode as abi_encode
 
 from fault_network.proxy import FaultyProxy
 from openledger.evm_ext.transactions import sign_transaction
 from openledger.genesis.dev_accounts import DevAccount
+from openledger.genesis.hashing import keccak256
+from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_PORTAL
 from openledger.genesis.presets import DEVNET
 from openledger.node.network import Network
 
@@ -56,11 +59,17 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(condition: Callable[[], object], what: Callable[[], str] | str, timeout_s: float = WAIT_S) -> None:
+    """A node that does not answer has not come so far."""
     deadline = time.monotonic() + timeout_s
-    while not condition():
+    while True:
+        try:
+            if condition():
+                return
+        except httpx.HTTPError:
+            pass
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_s:.0f} s for {what if isinstance(what, str) else what()}")
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 @dataclass
@@ -91,6 +100,11 @@ class Process:
                 start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
             )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was started and is no more."""
+        return self.running is not None and self.running.poll() is not None
 
     def kill(self) -> None:
         """kill -9 of it and its children."""
@@ -158,6 +172,9 @@ class Node(Process):
             lambda: f"{service} of {self.name} to say {said!r}: {self.health()}\n{self.log[-4000:]}",
         )
 
+    def balance(self, address: bytes, label: str = "safe") -> int:
+        return int(self.rpc("eth_getBalance", "0x" + address.hex(), label), 16)
+
     def send(self, account: DevAccount, to: bytes, value: int = 1) -> str:
         """A transfer, acknowledged by the node; its hash."""
         nonce = int(self.rpc("eth_getTransactionCount", "0x" + account.address.hex(), "pending"), 16)
@@ -207,6 +224,37 @@ class FaultNetwork:
 
     def l1_rpc(self, method: str, *params: object) -> Any:
         return rpc(f"http://127.0.0.1:{self.l1_port}", method, *params)
+
+    def deposit(self, account: DevAccount, to: bytes, amount: int) -> int:
+        """Lock OPEN on L1 for somebody on L2; the L1 block that holds it."""
+        nonce = int(self.l1_rpc("eth_getTransactionCount", "0x" + account.address.hex(), "pending"), 16)
+        approve = keccak256(b"approve(address,uint256)")[:4] + abi_encode(["address", "uint256"], [L1_PORTAL, amount])
+        deposit = keccak256(b"depositERC20Transaction(address,uint256,uint256,uint64,bool,bytes)")[:4] + abi_encode(
+            ["address", "uint256", "uint256", "uint64", "bool", "bytes"], [to, amount, amount, 100_000, False, b""]
+        )
+        for index, (contract, data) in enumerate(((L1_OPEN_TOKEN, approve), (L1_PORTAL, deposit))):
+            signed = sign_transaction(
+                account.private_key,
+                chain_id=DEVNET.l1_chain_id,
+                nonce=nonce + index,
+                gas=1_000_000,
+                to=contract,
+                data=data,
+                max_fee_per_gas=20 * 10**9,
+                max_priority_fee_per_gas=10**9,
+            )
+            sent = self.l1_rpc("eth_sendRawTransaction", "0x" + signed.raw.hex())
+        wait_until(lambda: self.l1_rpc("eth_getTransactionReceipt", sent), "the deposit on L1")
+        receipt = self.l1_rpc("eth_getTransactionReceipt", sent)
+        assert receipt["status"] == "0x1", receipt
+        return int(receipt["blockNumber"], 16)
+
+    def mine_to(self, height: int) -> None:
+        """No L1 blocks any more but those up to this height, which are made at once."""
+        said = len(self.l1.log)
+        self.l1.tell("stop")
+        self.l1.tell(f"mine {height}")
+        self.l1.wait_for_log(f"mined up to {height}", said)
 
     def l1_height(self) -> int:
         try:
@@ -282,7 +330,12 @@ def open_fault_network(folder: Path, pace: Mapping[str, int] | None = None, **se
         for process in (made.l1, made.da, *made.nodes.values()):
             process.start()
         for node in made.nodes.values():
-            node.wait_for_safe(1)
+            wait_until(
+                lambda node=node: node.height("safe") > 0 or any(each.ended for each in (made.l1, made.da, node)),
+                lambda node=node: f"{node.name} to begin: {node.health()}\n{node.log[-4000:]}",
+            )
+            for each in (made.l1, made.da, node):
+                assert not each.ended, f"{each.name} ended by itself:\n{each.log[-4000:]}"
         yield made
     finally:
         made.close()

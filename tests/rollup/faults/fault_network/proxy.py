@@ -88,6 +88,24 @@ def reset(exchange: Exchange) -> Answer:
     raise Refused
 
 
+def frozen(at: int) -> Fault:
+    """An L1 endpoint that has seen no block after `at`; transactions it takes."""
+
+    def fault(exchange: Exchange) -> Answer:
+        request = exchange.rpc
+        if request.get("method") != "eth_getBlockByNumber":
+            return exchange.forward()
+        asked = request["params"][0]
+        if asked in ("latest", "safe", "finalized"):
+            request["params"][0] = hex(at - {"latest": 0, "safe": 2, "finalized": 4}[asked])
+        elif int(asked, 16) > at:
+            return Answer(200, b'{"jsonrpc":"2.0","id":1,"result":null}', (("content-type", "application/json"),))
+        body = json.dumps(request).encode()
+        return Exchange(exchange.proxy, exchange.method, exchange.path, exchange.headers, body).forward()
+
+    return fault
+
+
 @dataclass
 class FaultyProxy:
     """Serves on a port of its own. `fault` decides what becomes of a request; it may be changed at any time and runs in
