@@ -55,6 +55,7 @@ ESTIMATE_TOLERANCE_PPM = 15_000
 _CALL_STIPEND = 2_300
 
 
+@quickly_made
 @dataclass(frozen=True)
 class CallRequest:
     """A message to try. `to` None creates a contract; `gas` None means as much as is allowed.
@@ -77,6 +78,7 @@ class CallRequest:
     is_legacy: bool = False
 
 
+@quickly_made
 @dataclass(frozen=True)
 class CallResult:
     """What the message did. `output` is return data, or revert data if `error` is not None; `error` is in geth's

@@ -101,9 +101,13 @@ class HttpConnection:
 
     def sweep(self, now: float) -> bool:
         """Called by the server a few times a second: interrupts a wait that is over its time, and says whether."""
-        if self._transport.due > now:
+        transport = self._transport
+        if transport.answered:
+            transport.answered = False
+            transport.due = now + self._limits.idle_timeout_s
+        if transport.due > now:
             return False
-        self._transport.interrupt()
+        transport.interrupt()
         return True
 
     async def until_disconnect(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
@@ -196,6 +200,7 @@ class HttpConnection:
             return None
         finally:
             transport.quick = None
+            transport.answered = False
             transport.due = math.inf
 
     def _answer_at_once(self, data: bytes) -> bool:
@@ -219,7 +224,7 @@ class HttpConnection:
             sent = self._transport.send_now(answer)
         except trio.BrokenResourceError:
             return False  # its task will notice
-        self._transport.due = trio.current_time() + self._limits.idle_timeout_s
+        self._transport.answered = True
         if sent != len(answer):
             self._unsent = answer[sent:]
             self._transport.interrupt()

@@ -24,11 +24,12 @@ class Interrupted(Exception):
 class Transport:
     """A TCP connection. One task may receive while another sends.
 
-    `due` is the time (trio's clock) from which a waiting `receive` is interrupted by the server's sweep.
+    `due` is the time (trio's clock) from which a waiting `receive` is interrupted by the server's sweep; `answered` tells
+    the sweep that `quick` has answered since it last came by, so that nobody needs to look at the clock for each answer.
     `quick`, where it is set, sees what has arrived for a waiting `receive` first; if it returns True, that is
     dealt with and the receiver sleeps on. It runs in the reactor's task and must neither wait nor raise."""
 
-    __slots__ = ("_closed", "_paused", "_reactor", "_receiver", "_socket", "due", "peer", "quick")
+    __slots__ = ("_closed", "_paused", "_reactor", "_receiver", "_socket", "answered", "due", "peer", "quick")
 
     def __init__(self, stream: trio.SocketStream, reactor: Reactor) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
@@ -38,6 +39,7 @@ class Transport:
         self._paused = False
         self._closed = False
         self.due = math.inf
+        self.answered = False
         self.quick: Callable[[bytes], bool] | None = None
         try:
             self.peer: str = self._socket.getpeername()[0]

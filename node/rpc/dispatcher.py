@@ -171,14 +171,10 @@ class Dispatcher:
         return answer
 
     async def _finish_batch(self, body: bytes, caller: Caller) -> bytes | None:
-        calls: Sequence[Any]
         try:
-            calls = _decode_calls(body)
-        except msgspec.DecodeError:
-            try:
-                calls = _decode_batch(body)  # some are no calls, and get an error each
-            except msgspec.DecodeError as error:
-                return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
+            calls = _batch_items(body)
+        except msgspec.DecodeError as error:
+            return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
         if not calls:
             return _error_answer(NULL_ID, RpcError(INVALID_REQUEST, "empty batch"))
         if len(calls) > self.limits.batch:
@@ -307,6 +303,14 @@ def _arguments(method: Method, params: Any) -> list[Any]:
     if params is None or params == []:
         return method.arguments(()) if method.parameters else []
     return method.arguments(params)
+
+
+def _batch_items(body: bytes) -> Sequence[_Call | msgspec.Raw]:
+    """Calls, or what the list holds where not all are calls. Raises DecodeError."""
+    try:
+        return _decode_calls(body)
+    except msgspec.DecodeError:
+        return _decode_batch(body)
 
 
 def _is_lookup(begun: bytes | _Started | None) -> bool:

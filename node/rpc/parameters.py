@@ -8,7 +8,7 @@ from openledger.node.rpc.fields import FieldError, field
 from openledger.node.rpc.methods import Parameter
 
 Label = Literal["latest", "safe", "finalized", "pending", "earliest"]
-LABELS = ("latest", "safe", "finalized", "pending", "earliest")
+LABELS: tuple[Label, ...] = ("latest", "safe", "finalized", "pending", "earliest")
 MAX_UINT64 = 2**64 - 1
 MAX_UINT256 = 2**256 - 1
 _HEX = re.compile(r"0[xX][0-9a-fA-F]*\Z")
@@ -24,8 +24,9 @@ class BlockReference:
     require_canonical: bool = False
 
 
-LATEST = BlockReference(label="latest")
-PENDING = BlockReference(label="pending")
+_LABELLED: dict[str, BlockReference] = {label: BlockReference(label=label) for label in LABELS}
+LATEST = _LABELLED["latest"]
+PENDING = _LABELLED["pending"]
 
 
 def decode_text(value: Any) -> str:
@@ -93,8 +94,9 @@ def decode_block(value: Any) -> BlockReference:
     if isinstance(value, dict):
         return _block_object(value)
     text = decode_text(value)
-    if text in LABELS:
-        return BlockReference(label=text)  # type: ignore[arg-type]
+    labelled = _LABELLED.get(text)
+    if labelled is not None:
+        return labelled
     if len(text) == 66:
         return BlockReference(hash=decode_hash(text))
     if not text.startswith("0x"):
@@ -171,6 +173,14 @@ def _block_object(value: dict[str, Any]) -> BlockReference:
 
 
 def _fixed(value: Any, size: int, what: str) -> bytes:
+    if isinstance(value, str) and len(value) == 2 * size + 2 and value[:2] == "0x":
+        try:
+            decoded = bytes.fromhex(value[2:])
+        except ValueError:
+            pass
+        else:
+            if len(decoded) == size:  # else there were spaces, which it passes over
+                return decoded
     digits = _hex_digits(value)
     if len(digits) != 2 * size:
         raise ValueError(f"hex string has length {len(digits)}, want {2 * size} for {what}")
