@@ -23,6 +23,7 @@ from openledger.node.cli import (
     finetune,
     health,
     l1,
+    model,
     node,
     quickstart,
     receipt,
@@ -65,6 +66,7 @@ app.add_typer(l1.app, name="l1")
 app.add_typer(rollup.app, name="rollup")
 app.add_typer(da.app, name="da")
 app.add_typer(evm.app, name="evm")
+app.add_typer(model.app, name="model")
 app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 
