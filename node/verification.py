@@ -17,14 +17,14 @@ from openledger.node.errors import UserError
 from openledger.node.network import Network
 from openledger.node.rollup_node import rollup_config_of
 from openledger.node.rpc_client import RpcClient
-from openledger.rollup.da.client import DAError, open_da_client
+from openledger.rollup.da.client import open_da_client
 from openledger.rollup.da.worker import open_blob_worker
+from openledger.rollup.derivation.errors import CriticalDerivationError
 from openledger.rollup.derivation.pipeline import Progress
-from openledger.rollup.driver import Driver
+from openledger.rollup.driver import PASSING_TROUBLE, Driver
 from openledger.rollup.engine import Engine
 from openledger.rollup.l1.beacon import BeaconClient
 from openledger.rollup.l1.client import L1Client
-from openledger.rollup.l1.source import L1Error
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ async def verify_blocks(
                         on_progress(chain.head("safe").number)
                     elif progress is Progress.AT_TIP:
                         break
-            except (L1Error, DAError) as error:
+            except (*PASSING_TROUBLE, CriticalDerivationError) as error:
                 raise UserError(f"the chain cannot be derived: {error}") from error
             safe = chain.head("safe").number
             for number in range(first, (safe if last is None else min(safe, last)) + 1):
