@@ -27,6 +27,7 @@ from openledger.node.address_index import fill_index
 from openledger.node.chain_folder import open_chain
 from openledger.node.errors import StartupError
 from openledger.node.http import AccessPolicy, BoundServer, HttpLimits, ListenError, open_listeners
+from openledger.node.http.json_limits import require_shallow_json
 from openledger.node.latency import collect_garbage, prefer_latency
 from openledger.node.open_files import connections, raise_open_files_limit
 from openledger.node.rpc.backend import RpcBackend
@@ -80,7 +81,9 @@ class ExecutionClient:
 def read_genesis(path: Path) -> Genesis:
     """The genesis in a file of geth's form. Raises StartupError."""
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        require_shallow_json(content)
+        document = json.loads(content)
     except OSError as error:
         raise StartupError(f"the genesis {path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

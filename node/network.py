@@ -17,6 +17,7 @@ from typing import Any
 from openledger.genesis.preset import L1Contracts, Roles
 from openledger.genesis.presets import Preset, preset
 from openledger.node.errors import StartupError
+from openledger.node.http.json_limits import require_shallow_json
 from openledger.rollup.blocks import BlockId
 
 PACE = ("l1_block_time_s", "l2_block_time_s", "seq_window_size", "channel_timeout")
@@ -58,6 +59,7 @@ class Network:
     @classmethod
     def from_json(cls, text: str) -> Network:
         """The inverse of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
+        require_shallow_json(text.encode())
         content = json.loads(text)
         known, timestamp = _paced(preset(content["preset"]), content.get("pace", {})), int(content["timestamp"])
         if "l1" not in content:

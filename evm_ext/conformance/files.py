@@ -7,7 +7,9 @@ only one case at a time becomes objects.
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import msgspec
 from openledger.evm_ext.conformance.values import InvalidFixture
 
 MAX_FILE_BYTES = 1 << 30
+_DECODING_DEPTH = 2_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class RawCase:
 
     def decode(self) -> Any:
         try:
-            return msgspec.json.decode(self.raw)
+            with _bounded_recursion():
+                return msgspec.json.decode(self.raw)
         except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidFixture(f"not JSON: {error}") from None
 
@@ -65,9 +69,22 @@ def cases(path: Path, start: int = 0, step: int = 1) -> Iterator[RawCase]:
         raise InvalidFixture(f"cannot be read: {error.strerror or error}") from None
 
 
+@contextmanager
+def _bounded_recursion() -> Iterator[None]:
+    """While a file is decoded: Python's limit bounds msgspec too, and py_ecc raises it at import, so that some ten
+    thousand brackets would overflow the C stack and kill the process. Nothing may execute beside it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(min(before, _DECODING_DEPTH))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
 def _split(mapped: mmap.mmap, start: int, step: int) -> Iterator[RawCase]:
     try:
-        document = msgspec.json.decode(mapped, type=dict[str, msgspec.Raw])
+        with _bounded_recursion():
+            document = msgspec.json.decode(mapped, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidFixture(f"not a JSON object of cases: {error}") from None
     names = list(document)[start::step]

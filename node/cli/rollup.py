@@ -127,12 +127,15 @@ def _print_json(document: Any) -> None:
 
 
 def _chain(rollup_config: Path | None, chain_id: int | None) -> ChainTimes:
+    from openledger.node.http.json_limits import require_shallow_json
     from openledger.rollup.codec.readable import ChainTimes, Unreadable
 
     if rollup_config is None:
         return ChainTimes(DEVNET.l2_chain_id if chain_id is None else chain_id)
     try:
-        chain = ChainTimes.from_rollup_config(json.loads(rollup_config.read_bytes()))
+        content = rollup_config.read_bytes()
+        require_shallow_json(content)
+        chain = ChainTimes.from_rollup_config(json.loads(content))
     except (OSError, Unreadable, ValueError, RecursionError) as error:
         raise StartupError(f"{rollup_config} cannot be used as a rollup.json: {error}") from error
     return chain if chain_id is None else replace(chain, chain_id=chain_id)

@@ -9,6 +9,7 @@ from typing import Any
 
 from openledger.genesis.hashing import keccak256
 from openledger.node.errors import UserError
+from openledger.node.http.json_limits import require_shallow_json
 from openledger.node.l1_deployment.plan import Terms
 from openledger.node.network import write_atomically
 
@@ -87,7 +88,9 @@ def read_state(file: Path | None, terms: Terms) -> State:
     if file is None or not file.exists():
         return State(file, expected)
     try:
-        document = json.loads(file.read_text())
+        content = file.read_bytes()
+        require_shallow_json(content)
+        document = json.loads(content)
         if document["version"] != FORMAT_VERSION:
             raise ValueError(f"its version is {document['version']}, not {FORMAT_VERSION}")
         sent = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 
+import msgspec
 import pytest
 
-from openledger.evm_ext.conformance.files import cases, fixture_files
+from openledger.evm_ext.conformance.files import RawCase, cases, fixture_files
 from openledger.evm_ext.conformance.runner import Unit, plan, run_unit, run_units
 from openledger.evm_ext.conformance.values import InvalidFixture, data, quantity, unbounded_quantity
 
@@ -123,3 +124,12 @@ def test_bytes_are_read_with_and_without_prefix():
             data(value, "code")
     with pytest.raises(InvalidFixture, match="20 bytes"):
         data("0x00", "address", 20)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000])
+def test_a_file_that_is_too_deep_is_refused_and_the_process_lives(tmp_path, text):
+    (tmp_path / "deep.json").write_text(text)
+    with pytest.raises(InvalidFixture, match="not a JSON object of cases"):
+        list(cases(tmp_path / "deep.json"))
+    with pytest.raises(InvalidFixture, match="recursion"):
+        RawCase("deep", msgspec.Raw(text.encode())).decode()

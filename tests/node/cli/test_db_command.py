@@ -180,6 +180,14 @@ def test_a_geth_genesis_serves_an_import_elsewhere(data_dir: Path, genesis: Gene
     assert "--genesis" in str(undescribed.exception)
 
 
+def test_a_genesis_that_is_too_deep_is_refused_and_the_process_lives(data_dir: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "genesis.json"
+    deep.write_text('{"config":' * 100_000 + "1" + "}" * 100_000)
+    done = run("import", tmp_path / "blocks.rlp", tmp_path / "elsewhere", "--genesis", deep)
+    assert isinstance(done.exception, StartupError)
+    assert "depth limit" in str(done.exception)
+
+
 def test_bad_files_and_ranges_are_refused(data_dir: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole.rlp"
     run("export", whole, "--data-dir", data_dir)
