@@ -42,7 +42,7 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily("openledger_peers", "Connected peers", value=len(self._node.p2p.peers()))
         if self._node.batcher is not None:
             yield from _batcher_metrics(self._node.batcher)
-        yield from _output_metrics(self._node.output_checker, self._node.proposer)
+        yield from output_metrics(self._node.output_checker, self._node.proposer)
         services = GaugeMetricFamily("openledger_service_ready", "Whether a service is ready", labels=["service"])
         for name, status in self._supervisor.health().items():
             services.add_metric([name], float(status == "ready"))
@@ -72,7 +72,8 @@ def _batcher_metrics(batcher: Batcher) -> Iterator[Metric]:
     yield route
 
 
-def _output_metrics(checker: OutputChecker, proposer: Proposer | None) -> Iterator[Metric]:
+def output_metrics(checker: OutputChecker, proposer: Proposer | None) -> Iterator[Metric]:
+    """What a node has seen of and done about output roots on L1, and what it has staked on them."""
     yield GaugeMetricFamily(
         "openledger_outputs_right", "Outputs on L1, from the first, known to be right", checker.checked
     )

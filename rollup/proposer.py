@@ -93,7 +93,8 @@ class Proposer:
         included = await self._sender.send(self._oracle.address, call, gas=PROPOSAL_GAS)
         if not included.succeeded:
             raise ProposalFailed(
-                f"the oracle refused the output of L2 block {number}: is 0x{self._sender.address.hex()} its proposer?"
+                f"the oracle refused the output of L2 block {number}: is 0x{self._sender.address.hex()} its proposer, and are "
+                "the bond's terms those of when this node started?"
             )
         self.proposed = number
         self.count += 1

@@ -8,6 +8,7 @@ from openledger.genesis.dev_accounts import OWNER, PROPOSER, USERS, DevAccount
 from openledger.genesis.hashing import keccak256
 from openledger.genesis.predeploys import L1_OPEN_TOKEN, L1_OUTPUT_ORACLE, L1_PORTAL, L2_TO_L1_MESSAGE_PASSER
 from openledger.genesis.presets import DEVNET
+from openledger.node.telemetry import output_metrics
 from openledger.rollup.codec.outputs import withdrawal_storage_slot
 from openledger.rollup.codec.withdrawals import InvalidWithdrawal, Withdrawal, withdrawal_from_log, withdrawals_in
 from openledger.rollup.l1.bond import BondMissing
@@ -179,6 +180,14 @@ async def test_the_proposer_allows_as_many_bonds_as_are_open_at_once_and_uses_th
     while await one.step():
         pass
     assert one.count > proposed
+    watching = checker(network, network.node, USERS[1].private_key)
+    await watching.step()
+    samples = [sample for metric in output_metrics(watching, one) for sample in metric.samples]
+    told = {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+    assert told["openledger_outputs_right",] == told["openledger_outputs_proposed_total",] == one.count
+    assert told["openledger_outputs_frozen",] == 0
+    assert told["openledger_bond_open", "challenger", "locked"] == 0
+    assert sum(told["openledger_bond_open", "proposer", state] for state in ("free", "locked")) >= 1_000
     assert open_balance(network, PROPOSER.address) == held  # nothing new was taken
 
 
