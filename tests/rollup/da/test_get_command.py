@@ -88,6 +88,7 @@ async def dispersed(target: str) -> Certificate:
         return await client.disperse(PAYLOAD)
 
 
+@pytest.mark.slow
 def test_a_payload_comes_from_relays_of_the_registry_and_else_from_operators(tmp_path: Path) -> None:
     network = Network()
     # As on the public networks: 8,192 chunks.
@@ -100,6 +101,8 @@ def test_a_payload_comes_from_relays_of_the_registry_and_else_from_operators(tmp
         url = stack.enter_context(l1.served())
         file, output = tmp_path / "cert.hex", tmp_path / "payload"
         file.write_text("0x01" + encode_generic_commitment(trio.run(dispersed, target)).hex())  # as L1 calldata has it
+
+        services.chunks(0, next(iter(network.blobs)))  # made before anybody waits for them
 
         def get(*flags: str) -> BaseException | None:
             output.unlink(missing_ok=True)
