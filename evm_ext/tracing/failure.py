@@ -6,6 +6,7 @@ could pay), so a message that failed is run once more under a tracer.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from openledger.evm_ext.errors import CallTimeout
@@ -13,8 +14,9 @@ from openledger.evm_ext.state.world import WorldState
 from openledger.evm_ext.tracing.hooks import Budget, FrameEnd, Tracer
 from openledger.evm_ext.tracing.machine import TraceSession, traced
 
-MOST_LOOKS = 1_000
-"""How often the second run may look at the clock, each time after 512 opcodes; what ran longer is told in fewer words."""
+MOST_LOOKS = 256
+"""How often the second run may look at the clock: once a message, and again after every 512 opcodes of it. What ran longer
+is told in fewer words, however fast the machine is."""
 
 
 class _Outermost(Tracer):
@@ -40,17 +42,18 @@ class _BoundedSession(TraceSession):
         self._looks += 1
         if self._looks > MOST_LOOKS:
             raise _TooLong
-        super().look_at_clock(deadline)
+        if deadline is not None and time.monotonic() > deadline:  # each time: somebody may wait for milliseconds only
+            raise CallTimeout("execution timeout")
 
 
 def failure_words(state: WorldState, run: Callable[[WorldState], object]) -> str | None:
     """geth's words for the failure of what `run` does on a state, None if it takes too long to find them.
 
-    `state` is as it was before the failed run, and is used up."""
+    `state` is as it was before the failed run, and is used up. Raises `CallTimeout` after its deadline."""
     tracer = _Outermost()
     state.computation_class = traced(state.computation_class, _BoundedSession(tracer))
     try:
         run(state)
-    except (CallTimeout, _TooLong):
+    except _TooLong:
         return None
     return tracer.error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openledger.evm_ext import CallRequest, StateOverride, errors
+from openledger.evm_ext.calls import run_request
 from openledger.evm_ext.transactions import sign_authorization
 from openledger.genesis import predeploys
 from openledger.genesis.genesis import GenesisAccount
@@ -84,6 +85,28 @@ def test_other_failures_say_what_they_are(chain):
 def test_a_call_is_stopped_at_its_time_limit(chain):
     with pytest.raises(errors.CallTimeout):
         call(chain, "LOOP", time_limit_s=0.05, gas_cap=10**12)
+
+
+def test_finding_the_words_for_a_failure_keeps_to_the_time_limit(chain, monkeypatch):
+    """Else how a failed call is told would depend on how fast the machine is."""
+    clock = [0.0]
+
+    class Clock:
+        @staticmethod
+        def monotonic():
+            return clock[0]
+
+    def fail(state, request, gas):
+        clock[0] = 1.0
+        return run_request(state, request, gas)
+
+    monkeypatch.setattr("openledger.evm_ext.tracing.failure.time", Clock)
+    monkeypatch.setattr("openledger.evm_ext.calls.run_request", fail)
+    monkeypatch.setattr("openledger.evm_ext.calls.time", Clock)
+    assert call(chain, "INVALID", time_limit_s=1.0).error == "invalid opcode: INVALID"
+    clock[0] = 0.0
+    with pytest.raises(errors.CallTimeout):
+        call(chain, "INVALID", time_limit_s=0.5)
 
 
 def test_a_call_gets_no_more_gas_than_the_cap(chain):
