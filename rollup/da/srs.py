@@ -134,6 +134,7 @@ class FileSrs:
     compiled: bool = field(default_factory=native.is_available)
     _files: dict[str, bytes] = field(default_factory=dict, init=False, repr=False)
     _rows: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _transformed: dict[tuple[int, int], Any] = field(default_factory=dict, init=False, repr=False)
     _parsed: dict[str, dict[int, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def commit(self, coefficients: list[int]) -> G1Point:
@@ -161,7 +162,7 @@ class FileSrs:
             from openledger.rollup.da.native import points
 
             factors = points.scalars(coefficients)
-            return [points.library_sum(self._compiled_points(name, count), factors) for name in names]
+            return [points.library_sum(self.compiled_points(name, count), factors) for name in names]
         sums = {"g1.point": curve.g1_sum_of_products}
         return [
             sums.get(name, curve.g2_sum_of_products)(self._points(name, starts.get(name, 0), count), coefficients)
@@ -187,7 +188,17 @@ class FileSrs:
             raise SrsError(f"blob of {len(coefficients)} elements is longer than the SRS of {self.points} points")
         return len(coefficients)
 
-    def _compiled_points(self, name: str, count: int) -> Any:
+    def transformed_powers(self, count: int, chunk_length: int) -> Any:
+        """What compiled proofs of a blob's chunks need (native/transforms.py): worked out once for each length."""
+        from openledger.rollup.da.native import transforms
+
+        key = (count, chunk_length)
+        if key not in self._transformed:
+            powers = self.compiled_points("g1.point", count)
+            self._transformed[key] = transforms.transformed_powers(powers, chunk_length)
+        return self._transformed[key]
+
+    def compiled_points(self, name: str, count: int) -> Any:
         """The first points of a file, the last of the trailing one, as compiled code takes them."""
         from openledger.rollup.da.native import points
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from openledger.rollup.da.native.sums import (
     G1,
     G2,
     Words,
+    add_pairs,
     compiled,
     inverse,
     is_zero,
@@ -118,12 +120,17 @@ def decompressed(data: bytes, size: int) -> Words:
     return rows
 
 
+def _integers(row: Words) -> list[int]:
+    data = row.tobytes()
+    return [
+        int.from_bytes(data[start : start + 32], "little") * _LEAVE_MONTGOMERY % FIELD_MODULUS
+        for start in range(0, len(data), 32)
+    ]
+
+
 def to_library(row: Words) -> Any:
     """The library's point of a row."""
-    coordinates = [
-        int.from_bytes(row[start : start + 4].tobytes(), "little") * _LEAVE_MONTGOMERY % FIELD_MODULUS
-        for start in range(0, len(row), 4)
-    ]
+    coordinates = _integers(row)
     if len(row) == 8:
         return _ec.PointG1(*coordinates) if any(coordinates) else _ec.PointG1.identity()
     return _ec.PointG2(*coordinates) if any(coordinates) else _ec.g2() * 0
@@ -141,3 +148,48 @@ def library_sum(points: Words, factors: Words) -> Any:
     few, weights = sum_of_products(points, factors, group)
     add_up = _ec.multiscalar_mul_g1 if group is G1 else _ec.multiscalar_mul_g2
     return add_up([to_library(row) for row in few], weights)
+
+
+def from_library(points: Sequence[Any]) -> Words:
+    """Rows of the library's points, all of one group."""
+    encoded = []
+    for point in points:
+        in_g1 = isinstance(point, _ec.PointG1)
+        if point.is_zero():
+            encoded.append(bytes(64 if in_g1 else 128))
+        else:
+            coordinates = (point.x, point.y) if in_g1 else (*point.x, *point.y)
+            encoded.append(b"".join(montgomery(coordinate).to_bytes(32, "little") for coordinate in coordinates))
+    return np.frombuffer(b"".join(encoded), dtype=np.uint64).reshape(len(points), -1).copy()
+
+
+def multiples(base: Any, factors: Words) -> Words:
+    """Rows of factorᵢ·base, for a point of the library: a sum of 32 out of a table of its multiples by byte."""
+    powers = from_library([base * (1 << 8 * byte) for byte in range(32)])
+    group = G1 if powers.shape[1] == 2 * G1.words else G2
+    table = np.zeros((256, *powers.shape), dtype=np.uint64)
+    scratch = group.scratch()
+    own = np.arange(32) * 2
+    for digit in range(1, 256):
+        add_pairs(table[digit - 1], own, powers, own, table[digit], scratch, group.zero)
+    digits = np.ascontiguousarray(factors).view(np.uint8).reshape(len(factors), 32).astype(np.int64)
+    found = np.zeros((len(factors), powers.shape[1]), dtype=np.uint64)
+    rows, own = table.reshape(-1, powers.shape[1]), np.arange(len(factors)) * 2
+    for byte in range(32):
+        places = np.where(digits[:, byte] > 0, 2 * (32 * digits[:, byte] + byte), -1)
+        add_pairs(found, own, rows, places, found, scratch, group.zero)
+    return found
+
+
+def compressed(rows: Words) -> bytes:
+    """gnark's compressed bytes of rows, one after the other."""
+    encoded = []
+    for row in rows:
+        coordinates = _integers(row)
+        half = len(coordinates) // 2
+        # Imaginary part first; where it is 0 the real part tells which y it is.
+        significant = next((value for value in reversed(coordinates[half:]) if value), 0)
+        flag = (0b11 if significant > FIELD_MODULUS // 2 else 0b10 if any(coordinates) else 0b01) << 62
+        data = b"".join(value.to_bytes(32, "big") for value in reversed(coordinates[:half]))
+        encoded.append((int.from_bytes(data[:8], "big") | flag).to_bytes(8, "big") + data[8:])
+    return b"".join(encoded)

@@ -32,8 +32,11 @@ _EXPONENT = np.array(words_of(FIELD_MODULUS - 2), dtype=np.uint64)
 
 
 def compiled(function: F) -> F:
-    """Compile, keeping the result on disk; the global lock is not held while it runs."""
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    """Compile, keeping the result on disk where there is a place for it; the global lock is not held while it runs."""
+    try:
+        return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+        return cast(F, numba.njit(nogil=True, error_model="numpy")(function))
 
 
 # --- division --------------------------------------------------------------------------------------------
@@ -189,7 +192,7 @@ def add_pairs(
 
 
 @compiled
-def _digits(scalars: Words, bits: int, windows: int) -> NDArray[np.int32]:
+def signed_digits(scalars: Words, bits: int, windows: int) -> NDArray[np.int32]:
     """Signed digits of base 2^bits by window, least significant first, between -2^(bits - 1) and 2^(bits - 1)."""
     digits = np.empty((windows, len(scalars)), dtype=np.int32)
     mask, half = (1 << bits) - 1, 1 << (bits - 1)
@@ -256,6 +259,10 @@ class Group:
     words: int
     zero: tuple[np.uint64, ...]
 
+    def scratch(self) -> Words:
+        """Room for `add_pairs`."""
+        return np.empty((2 * _CHUNK, self.words), dtype=np.uint64)
+
 
 G1: Final = Group(4, ZERO)
 G2: Final = Group(8, ZERO_2)
@@ -319,11 +326,11 @@ def sum_of_products(points: Words, scalars: Words, group: Group, bits: int | Non
     Points as rows; scalars below 2^254 as rows of four words in plain form."""
     bits = bits or window_bits(len(points))
     windows = -(-(_SCALAR_BITS + 1) // bits)
-    digits = _digits(scalars, bits, windows)
+    digits = signed_digits(scalars, bits, windows)
     each = 1 << (bits - 1)
     buckets = np.empty((windows * each, points.shape[1]), dtype=np.uint64)
     work = np.empty(points.shape, dtype=np.uint64)
-    scratch = np.empty((2 * _CHUNK, group.words), dtype=np.uint64)
+    scratch = group.scratch()
     for window in range(windows):
         _fill(points, digits[window], buckets[window * each : (window + 1) * each], work, scratch, group)
     return _window_sums(buckets, windows, scratch, group), [1 << bits * window for window in range(windows)]

@@ -67,7 +67,7 @@ def test_any_eighth_of_the_chunks_gives_the_blob_back(chunks: int, log_elements:
     kept.popitem()
     while len(kept) >= needed:
         kept.popitem()
-    with pytest.raises(ChunksMissing, match=f"{needed} are needed"):
+    with pytest.raises(ChunksMissing, match=f"{needed} needed"):
         reconstruct(kept, len(coefficients), parameters)
 
 

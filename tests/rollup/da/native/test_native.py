@@ -5,16 +5,18 @@ import random
 from pathlib import Path
 
 import pytest
+from py_ecc import optimized_bn128 as bn128
 from zksnake._algebra import ec_bn254
 
-from openledger.rollup.da import curve, srs
+from openledger.rollup.da import chunk_proofs, curve, srs
+from openledger.rollup.da.chunks import ChunkParameters, encode_chunks
 from openledger.rollup.da.curve import FIELD_MODULUS, GROUP_ORDER, InvalidPoint
 from openledger.rollup.da.srs import SRS_ORDER, DevelopmentSrs, FileSrs
 
 numba = pytest.importorskip("numba")
 np = pytest.importorskip("numpy")
 
-from openledger.rollup.da.native import field, is_available, points, sums  # noqa: E402
+from openledger.rollup.da.native import field, is_available, points, sums, transforms  # noqa: E402
 
 CHANCE = random.Random(7)
 EDGES = (0, 1, 2, FIELD_MODULUS - 1, FIELD_MODULUS // 2, (1 << 192) - 1, 1 << 253)
@@ -109,6 +111,32 @@ def test_sums_are_the_librarys_whatever_meets_in_a_bucket(size, generator, batch
         assert points.library_sum(rows, points.scalars(factors)) == sum_of_products(own, factors)
 
 
+def test_sums_are_py_eccs():
+    exponents = [
+        3,
+        3,
+        GROUP_ORDER - 3,
+        0,
+        1,
+        GROUP_ORDER - 1,
+        CHANCE.randrange(GROUP_ORDER),
+    ]  # equal, opposite, infinity
+    factors = [CHANCE.randrange(GROUP_ORDER), GROUP_ORDER - 1, 0, 7, 1, 1, CHANCE.randrange(GROUP_ORDER)]
+    for group, generator, slow in (
+        (sums.G1, curve.g1_generator(), bn128.G1),
+        (sums.G2, curve.g2_generator(), bn128.G2),
+    ):
+        total = bn128.multiply(slow, 0)
+        for exponent, factor in zip(exponents, factors):
+            total = bn128.add(total, bn128.multiply(bn128.multiply(slow, exponent), factor))
+        found = points.library_sum(points.multiples(generator, points.scalars(exponents)), points.scalars(factors))
+        x, y = bn128.normalize(total)
+        if group is sums.G1:
+            assert curve.g1_to_integers(found) == curve.G1Point(int(x), int(y))
+        else:
+            assert curve.g2_to_integers(found) == curve.G2Point(*map(int, (*x.coeffs, *y.coeffs)))
+
+
 def test_more_divisions_than_are_made_at_once():
     count = 3_000
     own = ec_bn254.batch_multi_scalar_g1([ec_bn254.g1()] * count, [CHANCE.randrange(GROUP_ORDER) for _ in range(count)])
@@ -143,9 +171,10 @@ def refused(data: bytes, size: int) -> bool:
     return pow((x**3 + real) ** 2 + imaginary**2, (FIELD_MODULUS - 1) // 2, FIELD_MODULUS) != 1
 
 
-def test_commitments_over_files_are_the_same_compiled_by_the_library_and_by_the_secret(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(srs, "FEWEST_COMPILED", 4)
-    count, tau, digests = 64, DevelopmentSrs.tau, {}
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, dict[str, str]]:
+    """SRS files over the development secret, made by the library point by point."""
+    folder, count, tau, digests = tmp_path_factory.mktemp("srs"), 64, DevelopmentSrs.tau, {}
     first = [pow(tau, exponent, GROUP_ORDER) for exponent in range(count)]
     last = [pow(tau, SRS_ORDER - count + exponent, GROUP_ORDER) for exponent in range(count)]
     for name, generator, powers in (
@@ -154,14 +183,60 @@ def test_commitments_over_files_are_the_same_compiled_by_the_library_and_by_the_
         ("g2.trailing.point", curve.g2_generator(), last),
     ):
         data = b"".join(curve.to_compressed(generator * power) for power in powers)
-        (tmp_path / name).write_bytes(data)
+        (folder / name).write_bytes(data)
         digests[name] = hashlib.sha256(data).hexdigest()
-    compiled = FileSrs(tmp_path, count, digests, compiled=True)
-    library = FileSrs(tmp_path, count, digests, compiled=False)
-    for elements in (2, 16, 4, count, 8):
+    return folder, count, digests
+
+
+def test_commitments_over_files_are_the_same_compiled_by_the_library_and_by_the_secret(files, monkeypatch):
+    monkeypatch.setattr(srs, "FEWEST_COMPILED", 4)
+    compiled, library = FileSrs(*files, compiled=True), FileSrs(*files, compiled=False)
+    for elements in (2, 16, 4, 64, 8):
         coefficients = [CHANCE.randrange(GROUP_ORDER) for _ in range(elements)]
         expected = DevelopmentSrs().commit_with_length(coefficients)
         assert compiled.commit_with_length(coefficients) == library.commit_with_length(coefficients) == expected
         assert compiled.commit(coefficients) == expected.commitment
     assert compiled._rows
     assert not library._rows
+
+
+@GROUPS
+def test_multiples_are_the_librarys_and_compressed_as_the_library_does(size, generator, batch, sum_of_products):
+    factors = [1, 2, 255, 256, GROUP_ORDER - 1, *(CHANCE.randrange(GROUP_ORDER) for _ in range(30))]
+    rows = points.multiples(generator, points.scalars([0, *factors]))
+    own = [generator * factor for factor in (0, *factors)]
+    assert [points.to_library(one) for one in rows] == own
+    assert np.array_equal(points.from_library(own), rows)
+    assert points.compressed(rows) == b"".join(map(curve.to_compressed, own))
+
+
+def test_a_scalar_is_split_into_halves():
+    factor, *_ = transforms._lattice()
+    for scalar in (
+        0,
+        1,
+        2,
+        GROUP_ORDER - 1,
+        factor,
+        GROUP_ORDER // 2,
+        *(CHANCE.randrange(GROUP_ORDER) for _ in range(500)),
+    ):
+        first, second = transforms.halves(scalar)
+        assert (first + second * factor - scalar) % GROUP_ORDER == 0
+        assert max(abs(first), abs(second)) < 1 << 130
+
+
+@pytest.mark.parametrize(("chunks", "elements"), [(16, 1), (16, 2), (16, 8), (32, 64)])
+def test_compiled_proofs_of_chunks_are_those_by_the_secret(files, monkeypatch, chunks, elements):
+    monkeypatch.setattr(chunk_proofs, "FEWEST_COMPILED", 2)
+    parameters = ChunkParameters(chunks, 8, 1)
+    compiled = FileSrs(*files, compiled=True)
+    for coefficients in (
+        [CHANCE.randrange(GROUP_ORDER) for _ in range(elements)],
+        [5] * elements,
+        [1] + [0] * (elements - 1),
+    ):
+        encoded = encode_chunks(coefficients, parameters)
+        expected = chunk_proofs.prove_chunks(coefficients, encoded, parameters, DevelopmentSrs())
+        assert chunk_proofs.prove_chunks(coefficients, encoded, parameters, compiled) == expected
+    assert compiled._transformed
