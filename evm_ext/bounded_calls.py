@@ -8,7 +8,7 @@ that is dear is not run at all: gas is what its time was priced at.
 from __future__ import annotations
 
 from functools import lru_cache
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any
 
 from openledger.evm_ext.calls import CallContext
@@ -18,41 +18,57 @@ from openledger.evm_ext.state.account import Account
 from openledger.evm_ext.state.reader import StateReader
 from openledger.evm_ext.trie import Trie
 from openledger.evm_ext.vm.computation import Computation
+from openledger.evm_ext.vm.generated.run import look_at_clock
 
 MOST_PRECOMPILE_GAS = 10_000
 """What one run of a precompile may cost: some tenths of a millisecond."""
+
+PATIENCE = 4
+"""Times the limit that a call may take altogether."""
 
 
 def bounded(context: CallContext, time_limit_s: float) -> CallContext:
     """The context for calls that raise `CallTimeout` soon after the limit, counted from now, or before, if they
     need more than one can give up in time. Give them no longer a limit themselves."""
-    return CallContext(context.block, _WatchedReader(context.reader, monotonic() + time_limit_s), _bounded)
+    return CallContext(context.block, _WatchedReader(context.reader, time_limit_s), _bounded)
 
 
 class _WatchedReader:
-    """A `StateReader` that looks at the clock before it reads."""
+    """A `StateReader` that looks at the clock before it reads: first at that of the world, which costs less, then at
+    what its thread has worked. That other threads and programs were let go first is no reason to give up, but a disk
+    that keeps it waiting is: at several times the limit it is over in any case."""
 
-    __slots__ = ("_deadline", "_reader")
+    __slots__ = ("_deadline", "_last_deadline", "_most_work", "_reader")
 
-    def __init__(self, reader: StateReader, deadline: float) -> None:
+    def __init__(self, reader: StateReader, time_limit_s: float) -> None:
         self._reader = reader
-        self._deadline = deadline
+        now = monotonic()
+        self._deadline = now + time_limit_s
+        self._last_deadline = now + PATIENCE * time_limit_s
+        self._most_work = thread_time() + time_limit_s
 
     @property
     def root(self) -> bytes:
         return self._reader.root
 
     def account(self, address: bytes) -> Account | None:
-        _look_at_clock(self._deadline)
+        if monotonic() > self._deadline:
+            self._look_at_work()
         return self._reader.account(address)
 
     def storage(self, address: bytes, storage_root: bytes, slot: int) -> int:
-        _look_at_clock(self._deadline)
+        if monotonic() > self._deadline:
+            self._look_at_work()
         return self._reader.storage(address, storage_root, slot)
 
     def code(self, code_hash: bytes) -> bytes:
-        _look_at_clock(self._deadline)
+        if monotonic() > self._deadline:
+            self._look_at_work()
         return self._reader.code(code_hash)
+
+    def _look_at_work(self) -> None:
+        if thread_time() > self._most_work or monotonic() > self._last_deadline:
+            raise CallTimeout("the call takes longer than it may here")
 
     def account_trie(self) -> Trie:
         return self._reader.account_trie()
@@ -83,7 +99,7 @@ def _bounded_precompile(precompile: Any) -> Any:
         limit = precompile.input_limit
         if (limit is None or len(data) <= limit) and precompile.gas(data) > MOST_PRECOMPILE_GAS:
             _give_up(computation)
-        _look_at_clock(computation.state.deadline)
+        look_at_clock(computation.state.deadline)
         return precompile(computation)
 
     return run
@@ -91,8 +107,3 @@ def _bounded_precompile(precompile: Any) -> Any:
 
 def _give_up(computation: Any) -> Any:
     raise CallTimeout("a precompile may take longer than there is time")
-
-
-def _look_at_clock(deadline: float) -> None:
-    if monotonic() > deadline:
-        raise CallTimeout("the call takes longer than it may here")

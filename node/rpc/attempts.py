@@ -12,6 +12,7 @@ from types import TracebackType
 
 from lru import LRU
 
+from openledger.evm_ext.bounded_calls import PATIENCE
 from openledger.evm_ext.errors import CallTimeout
 from openledger.node.rpc.methods import TakesLonger
 
@@ -32,7 +33,7 @@ class Attempts:
         clock: Callable[[], float] = monotonic,
         work_clock: Callable[[], float] = thread_time,
     ) -> None:
-        """`work_clock` stands still while other threads and programs run: what they take is not the call's doing."""
+        """`work_clock` stands still while other threads and programs run: what they take is hardly the call's doing."""
         self._time_limit_s = time_limit_s
         self._clock = clock
         self._work_clock = work_clock
@@ -40,6 +41,7 @@ class Attempts:
         self._paused_until = clock()
         self._kind: Hashable = None
         self._started = 0.0
+        self._started_work = 0.0
 
     def of(self, kind: Hashable) -> Attempts:
         """Raises TakesLonger. `kind`: what calls that are alike share."""
@@ -53,16 +55,17 @@ class Attempts:
         return self
 
     def __enter__(self) -> float:
-        self._started = self._work_clock()
+        self._started = self._clock()
+        self._started_work = self._work_clock()
         return self._time_limit_s
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, CallTimeout):
-            worked = self._work_clock() - self._started
             now = self._clock()
-            self._paused_until = now + worked / MOST_PART
-            if worked >= self._time_limit_s / 2:
+            cost = max(self._work_clock() - self._started_work, (now - self._started) / PATIENCE)
+            self._paused_until = now + cost / MOST_PART
+            if cost >= self._time_limit_s:
                 self._failed[self._kind] = now
             raise TakesLonger from None

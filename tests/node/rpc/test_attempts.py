@@ -30,8 +30,10 @@ def attempts(clock: Clock, work: Clock) -> Attempts:
     return Attempts(0.004, clock, work)
 
 
-def work_in_vain(work: Clock, worked_s: float) -> None:
+def work_in_vain(work: Clock, worked_s: float, clock: Clock | None = None, elapsed_s: float = 0.0) -> None:
     work.now += worked_s
+    if clock is not None:
+        clock.now += elapsed_s
     raise CallTimeout("too long")
 
 
@@ -81,3 +83,14 @@ def test_a_call_that_others_kept_waiting_is_not_held_to_be_slow(attempts, clock,
     clock.now += 0.01
     with attempts.of("quick"):
         pass
+
+
+def test_a_call_that_the_disk_kept_waiting_is_held_to_be_slow(attempts, clock, work):
+    with pytest.raises(TakesLonger), attempts.of("cold"):
+        work_in_vain(work, 0.0001, clock, 0.003)
+    clock.now += 0.1
+    with pytest.raises(TakesLonger), attempts.of("cold"):
+        work_in_vain(work, 0.0001, clock, 0.1)
+    clock.now += 10
+    with pytest.raises(TakesLonger):
+        attempts.of("cold")
