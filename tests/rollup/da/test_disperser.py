@@ -114,7 +114,7 @@ async def worker() -> AsyncIterator[BlobWorker]:
 
 async def test_who_did_not_sign_needs_an_l1_to_ask(worker: BlobWorker, network: Network, target: str) -> None:
     network.operators.online[1] = False
-    with pytest.raises(NonSignersUnknown, match="1 operators? did not sign"):
+    with pytest.raises(NonSignersUnknown, match="1 operator did not sign"):
         await dispersed(worker, target)
     registries = Registries()
     certificate = await dispersed(worker, target, indices=registries)
