@@ -239,14 +239,16 @@ def attend(
     denominators = empty((rows, heads, parts), dtype=int64, device=q.device)
     shape = {"HEADS": heads, "KV_HEADS": kv_heads, "SIZE": size, "PAGE": page, "LANES": max(32, power_of_two(size))}
     grid = (rows, kv_heads, parts)
+    # A tile's sums are 64-bit and stay in registers.
+    warps = 8 if tile * shape["LANES"] >= 64 * 128 else 4
     launch(
         _row_max, grid, q, q_scales, cache.keys, cache.key_scales, tables, sequences, positions, maxima, factor, rows,
-        pages, span, parts, **shape, TILE=tile, KEYS=_KEYS, stages=_STAGES,
+        pages, span, parts, **shape, TILE=tile, KEYS=_KEYS, warps=warps, stages=_STAGES,
     )  # fmt: skip
     launch(
         _weigh, grid, q, q_scales, *cache, tables, sequences, positions, exp, maxima, numerators, denominators,
         faults.view(cache.values.dtype), factor, rows, pages, span, parts, **shape, TILE=tile, KEYS=_KEYS,
-        stages=_STAGES,
+        warps=warps, stages=_STAGES,
     )  # fmt: skip
     launch(
         _join, (rows, heads), numerators, denominators, cache.value_prefix_max, tables, sequences, positions, out,

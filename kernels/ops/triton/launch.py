@@ -42,8 +42,9 @@ class Launch:
     def name(self) -> str:
         return str(self.kernel.__name__)
 
-    def ptx(self, capability: int = 90) -> str:
-        """Compile for an NVIDIA GPU of this compute capability, which need not be here, and give the PTX."""
+    def compiled(self, capability: int = 90, *, fused: bool = False) -> tuple[str, int]:
+        """Compile for an NVIDIA GPU of this compute capability, which need not be here: the PTX, and the bytes of shared
+        memory of a program. `fused` is for seeing what the compiler would do if it were let."""
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource
 
@@ -56,9 +57,9 @@ class Launch:
                 attributes[(index,)] = [["tt.divisibility", 16]]
         constants = {(names.index(name),): value for name, value in self.constants.items()}
         source = ASTSource(fn=self.kernel, signature=signature, constexprs=constants, attrs=attributes)
-        options = {"enable_fp_fusion": False, "num_warps": self.warps, "num_stages": self.stages}
+        options = {"enable_fp_fusion": fused, "num_warps": self.warps, "num_stages": self.stages}
         compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-        return str(compiled.asm["ptx"])
+        return str(compiled.asm["ptx"]), int(compiled.metadata.shared)
 
 
 def kernel(function: F) -> F:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -14,9 +14,10 @@ from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.engine import ServingEngine
 from openledger.kernels.engine.messages import Finished, Generate, Sampling
 from openledger.kernels.engine.residency import stack_adapter
+from openledger.kernels.model.errors import BackendUnavailable
 from openledger.kernels.model.generate import Draw, Generated, PromptRefused, generate, request_hash
 from openledger.kernels.model.load import Model, load_model
-from openledger.kernels.model.steps import Backend
+from openledger.kernels.model.steps import Backend, triton_steps
 from openledger.kernels.model.transformer import Lora
 
 from .tiny_model import write_tiny_adapter, write_tiny_model
@@ -24,6 +25,7 @@ from .tiny_model import write_tiny_adapter, write_tiny_model
 TEXTS = ["the fox", "ab", "a much longer prompt, of more than one page"]
 DRAW = Draw(temperature_milli=800, top_k=50, top_p_ppm=950_000, seed=(7).to_bytes(32, "little"))
 MAX_TOKENS = 4
+BACKENDS_OF_TRITON: tuple[Literal["interpret", "triton"], ...] = ("interpret", "triton")
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +164,16 @@ def test_the_command_says_what_is_missing_where_there_is_no_gpu(folder: Path) ->
     assert "Traceback" not in done.stderr
     assert "backend triton needs" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_machine_without_triton_computes_everything_else_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(sys.modules):
+        if name.startswith("openledger.kernels.ops.triton"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for backend in BACKENDS_OF_TRITON:
+        with pytest.raises(BackendUnavailable, match=r"needs Triton.*pip install openledger-node\[serve\]"):
+            triton_steps(backend)
 
 
 @pytest.mark.parametrize(

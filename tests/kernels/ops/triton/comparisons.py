@@ -88,7 +88,7 @@ def bits(x: torch.Tensor) -> torch.Tensor:
 
 ROWS = pytest.mark.parametrize(
     ("rows", "size"),
-    [(1, 1), (5, 70), (17, 576), (4, 4097), *(pytest.param(*at, marks=pytest.mark.slow) for at in ((64, 1536), (6, 14336)))],
+    [(1, 1), (5, 70), (17, 576), (4, 4097), *(pytest.param(*at, marks=pytest.mark.slow) for at in ((24, 1536), (5, 14336)))],
 )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def linear_twin(*arguments: torch.Tensor) -> None:
 @pytest.mark.parametrize("tile", [triton_linear.FEW_ROWS, triton_linear.MANY_ROWS, None])
 @pytest.mark.parametrize(
     ("rows", "columns", "outputs"),
-    [(1, 7, 3), (2, 1500, 65), (33, 576, 131), pytest.param(130, 1536, 300, marks=pytest.mark.slow)],
+    [(1, 7, 3), (2, 1500, 65), (33, 576, 131), pytest.param(70, 1536, 300, marks=pytest.mark.slow)],
 )
 def test_linear(rows: int, columns: int, outputs: int, tile: Any) -> None:
     random = np.random.default_rng(rows)
@@ -260,7 +260,7 @@ CASES = pytest.mark.parametrize(
         (3, 1, 64, 16, MIXED),
         (4, 2, 24, 16, [(64, 3), (1, 1)]),
         (2, 2, 128, 64, [(130, 1), (60, 8)]),
-        pytest.param(6, 2, 64, 64, [(0, 22), (140, 1), (63, 2)], marks=pytest.mark.slow),
+        pytest.param(6, 2, 64, 64, [(0, 9), (140, 1), (63, 2)], marks=pytest.mark.slow),
         pytest.param(32, 1, 32, 16, [(33, 1), (5, 2), (0, 1)], marks=pytest.mark.slow),
         pytest.param(2, 1, 518, 4, [(9, 4), (3, 1)], marks=pytest.mark.slow),
     ],

@@ -68,8 +68,8 @@ def rotate_store() -> None:
     rotary.rotate_store(y, f32(64, size // 2, 2), *indices, q, q_scales, kv, zeros(torch.bool, rows))
 
 
-def attend(tile: int) -> None:
-    rows, heads, kv_heads, size = 4, 8, 2, 64
+def attend(tile: int, heads: int = 8, kv_heads: int = 2, size: int = 64) -> None:
+    rows = 4
     q, q_scales = zeros(torch.int16, rows, heads, size), f32(rows, heads)
     indices = [zeros(torch.int64, rows) for _ in range(2)]
     kv = cache(8, kv_heads, 16, size)
@@ -99,20 +99,29 @@ OPS: dict[str, Callable[[], Any]] = {
     "attend for prefill": lambda: attend(attention.PREFILL_TILE),
     "lora_apply": lora_apply,
     "sample": sample,
+    "attend for decode, as a model of 8 billion weights": lambda: attend(attention.DECODE_TILE, 32, 8, 128),
+    "attend for prefill, as a model of 8 billion weights": lambda: attend(attention.PREFILL_TILE, 32, 8, 128),
     "hash_rows": lambda: fingerprint.hash_rows(f32(4, 3000), zeros(torch.int64, 4, 4)),
 }
+SHARED_BYTES = 227 << 10
+"""What a program may have on a GPU of capability 9.0."""
+
 PRODUCTS = {"_linear", "_row_max", "_weigh", "_shrink", "_expand"}
 """Kernels that must use the integer matrix units."""
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET is set: kernels are not compiled")
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if "billion" in name else name for name in OPS]
+)
 def test_a_kernel_compiles_for_sm_90_into_exact_operations_only(name: str) -> None:
     with recording() as launches:
         OPS[name]()
     assert launches
     for launch in launches:
-        ptx = launch.ptx()
+        ptx, shared = launch.compiled()
+        assert shared <= SHARED_BYTES
         assert re.search(r"\.target sm_90", ptx)
         code = [line.strip() for line in ptx.splitlines() if re.match(r"\s+(@!?%p\d+ )?[a-z]", line)]
         assert len(code) > 20
@@ -123,3 +132,12 @@ def test_a_kernel_compiles_for_sm_90_into_exact_operations_only(name: str) -> No
         integer_products = re.findall(r"\b(?:mma\.sync|wgmma\.mma_async)\S*s32\.s8\.s8", ptx)
         assert bool(integer_products) == (launch.name in PRODUCTS), launch.name
         assert not re.findall(r"\b(?:mma\.sync|wgmma\.mma_async)\S*f32", ptx), launch.name
+
+
+@pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET is set: kernels are not compiled")
+def test_without_the_option_the_compiler_would_contract() -> None:
+    """So what the test above looks for does appear where it may."""
+    with recording() as launches:
+        rotate_store()
+    assert "fma" in launches[0].compiled(fused=True)[0]
+    assert "fma" not in launches[0].compiled()[0]
