@@ -1,41 +1,30 @@
 """The one hash: Keccak-256, as Ethereum uses it.
 
 A chain hashes mostly short things (words, slots, trie nodes), and on them a hash object of pysha3 costs as much as the
-hashing. tiny-keccak is one call, twice as fast there, so it takes those where it is installed. pysha3 takes long inputs,
-on which it is faster and lets other threads run. Importing this module also picks pysha3 for every library that hashes
-through `eth_hash` (py-evm, eth-utils, trie): it is about four times faster than the default one.
+hashing: tiny-keccak is one call, twice as fast there. pysha3 takes long inputs, on which it is faster and lets other threads
+run. Importing this module also picks pysha3 for every library that hashes through `eth_hash` (py-evm, eth-utils, trie): it
+is about four times faster than the default one.
 """
 
 import os
-from collections.abc import Callable
 
 os.environ.setdefault("ETH_HASH_BACKEND", "pysha3")
 
 from sha3 import keccak_256 as _keccak_256
+from tiny_keccak import keccak256 as _tiny_keccak
 
 _LONG = 2_000
 
-
-def _with_hash_object(data: bytes) -> bytes:
-    digest: bytes = _keccak_256(data).digest()
-    return digest
-
-
-def _one_call() -> Callable[[bytes], bytes]:
-    try:
-        from tiny_keccak import keccak256 as one_call
-    except ImportError:
-        return _with_hash_object
-    return one_call
-
-
-keccak256_of_short = _one_call()
+keccak256_of_short = _tiny_keccak
 """`keccak256`, cheapest where the data is known to be short."""
 
 
 def keccak256(data: bytes) -> bytes:
     """The 32-byte Keccak-256 digest of `data` (Yellow Paper, KEC). Raises TypeError for anything but bytes."""
-    return keccak256_of_short(data) if len(data) < _LONG else _with_hash_object(data)
+    if len(data) < _LONG:
+        return keccak256_of_short(data)
+    digest: bytes = _keccak_256(data).digest()
+    return digest
 
 
 def checksummed(address: bytes) -> str:
