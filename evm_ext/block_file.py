@@ -96,9 +96,10 @@ def export_block_file(store: Store, path: Path, first: int, last: int, *, on_blo
     `DatabaseCorrupt`."""
     head_hash = store.head("unsafe")
     head = None if head_hash is None else store.header(head_hash)
-    if head is None or not 0 <= first <= last <= head.number:
-        known = "none" if head is None else f"0 to {head.number}"
-        raise ValueError(f"there are no blocks {first} to {last}: the chain has {known}")
+    if head is None:
+        raise DatabaseCorrupt(f"the unsafe head in {store.path} is missing: {REPAIR_HINT}")
+    if not 0 <= first <= last <= head.number:
+        raise ValueError(f"there are no blocks {first} to {last}: the chain has 0 to {head.number}")
 
     def blocks() -> Iterator[Block]:
         for number in range(first, last + 1):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from openledger.evm_ext.block import Header
+from openledger.evm_ext.database import REPAIR_HINT
 from openledger.evm_ext.errors import DatabaseCorrupt
 from openledger.evm_ext.integrity import Progress, no_progress
 from openledger.evm_ext.state.account import decode_account
@@ -66,7 +67,7 @@ def _head(store: Store, label: str) -> Header:
     block_hash = store.head(label)
     header = None if block_hash is None else store.header(block_hash)
     if header is None:
-        raise DatabaseCorrupt(f"the {label} head in {store.path} is missing: run `openledger db check`")
+        raise DatabaseCorrupt(f"the {label} head in {store.path} is missing: {REPAIR_HINT}")
     return header
 
 
@@ -78,7 +79,7 @@ def _wanted(store: Store, first_whole: int, progress: Progress) -> set[bytes]:
     for number, block_hash in store.blocks_from(first_whole):
         header = store.header(block_hash)
         if header is None:
-            raise DatabaseCorrupt(f"block {number} (0x{block_hash.hex()}) is missing: run `openledger db check`")
+            raise DatabaseCorrupt(f"block {number} (0x{block_hash.hex()}) is missing: {REPAIR_HINT}")
         canonical = store.canonical_hash(number) == block_hash
         if (number == first_whole and not canonical) or (number > first_whole and header.parent_hash not in living):
             continue

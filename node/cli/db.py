@@ -51,12 +51,16 @@ def _shown() -> Iterator[_Shown]:
 
 @contextmanager
 def _errors_for_people() -> Iterator[None]:
+    from openledger.evm_ext.database import REPAIR_HINT
     from openledger.evm_ext.errors import DatabaseLocked, ExecutionError
+    from openledger.evm_ext.trie import DamagedTrieNode, MissingTrieNode
 
     try:
         yield
     except DatabaseLocked as error:
         raise StartupError(f"{error} (`openledger db` works on a database that no node uses)") from error
+    except (MissingTrieNode, DamagedTrieNode) as error:  # raised where nobody knows that there is a database
+        raise UserError(f"{error}: {REPAIR_HINT}") from error
     except OSError as error:
         about = "" if error.filename is None else f"{error.filename2 or error.filename}: "
         raise UserError(f"{about}{error.strerror or error}") from error

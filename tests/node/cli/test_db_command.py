@@ -90,6 +90,25 @@ def test_faults_are_listed_and_mended(data_dir: Path) -> None:
     assert run("check", "--deep", data_dir / "chain").exit_code == 0
 
 
+def test_a_damaged_database_says_what_mends_it_whatever_is_asked_of_it(data_dir: Path, tmp_path: Path) -> None:
+    database = plyvel.DB(str(data_dir / "chain"))
+    head = database.get(b"Hunsafe")
+    database.delete(b"Hunsafe")
+    database.close()
+    exported = run("export", tmp_path / "x.rlp", data_dir / "chain")
+    assert isinstance(exported.exception, UserError)
+    assert "the unsafe head in" in str(exported.exception)
+    database = plyvel.DB(str(data_dir / "chain"))
+    database.put(b"Hunsafe", head)
+    for key in list(database.iterator(prefix=b"n", include_value=False)):
+        database.delete(key)
+    database.close()
+    pruned = run("prune", data_dir / "chain")
+    assert isinstance(pruned.exception, UserError)
+    for done in (exported, pruned):
+        assert str(done.exception).endswith("`openledger db check --repair` mends what can be mended")
+
+
 def test_a_folder_without_a_database_is_named(tmp_path: Path) -> None:
     for command in ("check", "prune"):
         done = run(command, tmp_path / "nothing")
