@@ -417,26 +417,38 @@ def framed_head(
 
 _heads_of_second: tuple[int, dict[object, bytes]] = (0, {})
 _MOST_ANSWER_HEADS = 256
+_latest: tuple[int, int, Headers, Headers, bool, str, bytes] = (0, 0, (), (), True, "", b"")
 
 
 def answer_head(status: int, headers: Headers, extra_headers: Headers, keep_alive: bool, http_version: str) -> bytes:
     """Status line and headers, without the one that frames the body and the empty line.
 
-    Most answers of one second have the same head."""
-    global _heads_of_second
+    Most answers of one second have the same head, and most have that of the answer before."""
+    global _heads_of_second, _latest
     second = int(time())
+    latest_second, latest_status, latest_headers, latest_extra, latest_alive, latest_version, made = _latest
+    if (
+        headers is latest_headers
+        and extra_headers is latest_extra
+        and second == latest_second
+        and status == latest_status
+        and keep_alive is latest_alive
+        and http_version == latest_version
+    ):
+        return made
     known_second, known = _heads_of_second
     if known_second != second or len(known) > _MOST_ANSWER_HEADS:
         known = {}
         _heads_of_second = (second, known)
     key = (status, headers, extra_headers, keep_alive, http_version)
-    made = known.get(key)
-    if made is None:
+    found = known.get(key)
+    if found is None:
         lines = [f"HTTP/1.1 {status} {reason(status)}\r\ndate: {formatdate(second, usegmt=True)}\r\n"]
         lines += [f"{name}: {value}\r\n" for name, value in (*headers, *extra_headers)]
         if not keep_alive:
             lines.append("connection: close\r\n")
         elif http_version == "1.0":
             lines.append("connection: keep-alive\r\n")
-        made = known[key] = "".join(lines).encode("latin-1", "replace")
-    return made
+        found = known[key] = "".join(lines).encode("latin-1", "replace")
+    _latest = (second, status, headers, extra_headers, keep_alive, http_version, found)
+    return found

@@ -19,7 +19,7 @@ from openledger.node.rpc.methods import TakesLonger
 TIME_LIMIT_S = 0.003
 MOST_PART = 0.05
 """Of the loop's time that failed attempts may take."""
-REMEMBERED_S = 30.0
+REMEMBERED_S = 3.0
 _KINDS = 4_096
 
 

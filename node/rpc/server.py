@@ -24,6 +24,10 @@ CALLS_IN_FLIGHT = 16
 """Calls of one WebSocket worked on at once; more wait in the connection."""
 
 
+_ONCE, _TRUSTED_ONCE = Caller(), Caller(trusted=True)
+"""Who calls once and cannot be pushed to: so nothing is ever kept of him, and one of each kind is enough."""
+
+
 @dataclass(frozen=True)
 class RpcServer:
     """Serves a dispatcher. `http` and `websocket` are handlers, so that another port may include them."""
@@ -40,17 +44,19 @@ class RpcServer:
         if content_type not in JSON_TYPES and content_type.partition(";")[0].strip().lower() not in JSON_TYPES:
             # A page of another site can post other types without a preflight (fetch standard, CORS-safelisted).
             raise HttpError(415, f"invalid content type {content_type!r}, only application/json is supported")
-        caller = Caller(trusted=is_trusted(request))
-        return _answered(caller, await self.dispatcher.handle(request.body, caller))
+        caller = _TRUSTED_ONCE if is_trusted(request) else _ONCE
+        answer = await self.dispatcher.handle(request.body, caller)
+        return Response(204) if answer is None else Response(200, answer, JSON_HEADERS)
 
     def quick(self, request: Request) -> Response | None:
         """As `http`, for calls that are answered at once; None for all others. A `QuickHandler`."""
         head = request.head
         if head.method != "POST" or head.content_type not in JSON_TYPES:
             return None
-        caller = Caller(trusted=is_trusted(request))
-        answer = self.dispatcher.begin(request.body, caller)
-        return None if isinstance(answer, Unfinished) else _answered(caller, answer)
+        answer = self.dispatcher.begin(request.body, _TRUSTED_ONCE if is_trusted(request) else _ONCE)
+        if answer is None:
+            return Response(204)
+        return None if isinstance(answer, Unfinished) else Response(200, answer, JSON_HEADERS)
 
     async def websocket(self, socket: WebSocket) -> None:
         """Calls as messages, several at once; answers may come in another order. Subscriptions end with
@@ -92,13 +98,6 @@ class RpcServer:
             actions, caller.after_answer = caller.after_answer, []
             for action in actions:
                 action()
-
-
-def _answered(caller: Caller, answer: bytes | None) -> Response:
-    if caller.after_answer:
-        for action in caller.after_answer:
-            action()
-    return Response(204) if answer is None else Response(200, answer, JSON_HEADERS)
 
 
 class _SocketNotifier:
