@@ -64,16 +64,6 @@ def marks(*nodes: Node) -> list[int]:
     return [len(node.log) for node in nodes]
 
 
-def goes_on(network: FaultNetwork) -> None:
-    """What is the sequencer's newest block now becomes safe on every node, with a transaction sent now before it."""
-    sent = network.sequencer.send(USERS[0], RECEIVER)
-    wait_until(
-        lambda: network.sequencer.rpc("eth_getTransactionReceipt", sent),
-        lambda: f"the transaction: {network.sequencer.health()}\n{network.sequencer.log[-3000:]}",
-    )
-    network.agree(int(network.sequencer.rpc("eth_getTransactionReceipt", sent)["blockNumber"], 16))
-
-
 def test_a_da_server_that_lies_or_breaks_off_is_not_believed(network: FaultNetwork) -> None:
     sequencer, validator = network.sequencer, network.validator
     assert sequencer.da is not None
@@ -113,7 +103,7 @@ def test_a_da_server_that_lies_or_breaks_off_is_not_believed(network: FaultNetwo
     )
     validator.da.fault = gets
     wait_until(lambda: posts.spent and gets.spent, lambda: f"all lies: {posts.faults} {gets.faults}\n{validator.log}")
-    goes_on(network)
+    network.goes_on(USERS[0], RECEIVER)
     for said in ("batcher waits", "WrongPayload", "unusable commitment", "batcher goes on"):
         assert said in sequencer.log[before[0] :], said
     for said in ("derivation waits", "WrongPayload", "derivation goes on"):
@@ -129,13 +119,13 @@ def test_while_the_da_server_is_down_data_goes_to_l1_and_returns_after(network: 
     sequencer.wait_for_log("posting to Ethereum", before[0])
     sequencer.wait_for_log("route=calldata", before[0])
     # What went to L1 becomes safe where nothing before it lies on the DA server.
-    goes_on(network)
+    network.goes_on(USERS[0], RECEIVER)
     if (left := OUTAGE_S - (time.monotonic() - down_since)) > 0:
         time.sleep(left)
-        goes_on(network)
+        network.goes_on(USERS[0], RECEIVER)
     network.da.start()
     sequencer.wait_for_log("DA layer takes data again", before[0])
-    goes_on(network)
+    network.goes_on(USERS[0], RECEIVER)
 
 
 def test_slow_bytes_hold_nobody_up_for_good(network: FaultNetwork) -> None:
@@ -151,7 +141,7 @@ def test_slow_bytes_hold_nobody_up_for_good(network: FaultNetwork) -> None:
     validator.l1.fault = Once(lambda exchange: exchange.rpc_method == "eth_getBlockByNumber", drip)
     sequencer.wait_for_log("too slow", before[0])
     validator.wait_for_log("too slow", before[1])
-    goes_on(network)
+    network.goes_on(USERS[0], RECEIVER)
 
 
 def test_an_l1_that_is_down_breaks_off_or_lies_is_waited_for(network: FaultNetwork) -> None:
@@ -181,7 +171,7 @@ def test_an_l1_that_is_down_breaks_off_or_lies_is_waited_for(network: FaultNetwo
         node.wait_for_health("driver", "L1")
     time.sleep(OUTAGE_S)
     network.l1.start()
-    goes_on(network)
+    network.goes_on(USERS[0], RECEIVER)
     assert "L1DataInvalid" in validator.log[before[1] :]
 
 
@@ -195,5 +185,5 @@ def test_an_l1_that_lags_takes_nothing_back(network: FaultNetwork) -> None:
     wait_until(lambda: validator.l1.seen["eth_getBlockByNumber"] > seen + 4, "the validator to look at its L1")
     assert validator.height("safe") >= safe
     validator.l1.heal()
-    goes_on(network)
+    network.goes_on(USERS[0], RECEIVER)
     assert "derivation starts again" not in validator.log[before[0] :]

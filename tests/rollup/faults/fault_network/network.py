@@ -32,6 +32,9 @@ PORTS = range(29_500, 32_700)
 WAIT_S = 240.0
 """How long anything may take on the slowest machine."""
 
+CLIENT = httpx.Client(timeout=60, trust_env=False, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
+"""Made once: a client costs more than a request. Connections are not kept, for their other ends are killed."""
+
 PACE = {"l1_block_time_s": 1, "l2_block_time_s": 1}
 SETTINGS = {
     "BATCHER__MAX_CHANNEL_DURATION_S": "1",
@@ -141,7 +144,7 @@ class Node(Process):
     def health(self) -> dict[str, str]:
         """What each service says; empty while nothing answers."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.api_port}/health", timeout=5, trust_env=False)
+            answer = CLIENT.get(f"http://127.0.0.1:{self.api_port}/health", timeout=5)
             return dict(answer.json()["services"])
         except (httpx.HTTPError, ValueError, KeyError):
             return {}
@@ -197,7 +200,7 @@ class Node(Process):
 
 def rpc(url: str, method: str, *params: object) -> Any:
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    answer = httpx.post(url, json=body, timeout=60, trust_env=False).json()
+    answer = CLIENT.post(url, json=body).json()
     assert "error" not in answer, answer
     return answer["result"]
 
@@ -287,12 +290,28 @@ class FaultNetwork:
         self.nodes[name] = made
         return made
 
+    def included(self, sent: str) -> int:
+        """The block of a transaction on the sequencer, once it is in one."""
+        found: list[int] = []
+
+        def there() -> bool:
+            receipt = self.sequencer.rpc("eth_getTransactionReceipt", sent)
+            found.extend([int(receipt["blockNumber"], 16)] if receipt else [])
+            return bool(found)
+
+        wait_until(there, lambda: f"the transaction: {self.sequencer.health()}\n{self.sequencer.log[-3000:]}")
+        return found[0]
+
     def agree(self, number: int) -> None:
         """All running nodes have block `number` safe, and it is the same one."""
         running = [node for node in self.nodes.values() if node.running is not None and node.running.poll() is None]
         for node in running:
             node.wait_for_safe(number)
         assert len({node.hash(number) for node in running}) == 1, {node.name: node.hash(number) for node in running}
+
+    def goes_on(self, account: DevAccount, to: bytes) -> None:
+        """A transaction sent now becomes safe on every running node."""
+        self.agree(self.included(self.sequencer.send(account, to)))
 
     def close(self) -> None:
         for process in (*self.nodes.values(), self.da, self.l1):
