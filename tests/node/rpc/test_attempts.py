@@ -91,6 +91,6 @@ def test_a_call_that_the_disk_kept_waiting_is_held_to_be_slow(attempts, clock, w
     clock.now += 0.1
     with pytest.raises(TakesLonger), attempts.of("cold"):
         work_in_vain(work, 0.0001, clock, 0.1)
-    clock.now += 10
+    clock.now += REMEMBERED_S / 2
     with pytest.raises(TakesLonger):
         attempts.of("cold")
