@@ -226,6 +226,6 @@ def sample(logits: Tensor, settings: Tensor, words: Tensor, exp: Tensor) -> Tens
     )  # fmt: skip
     launch(
         _draw, (rows,), logits, maxima, settings, words, exp, counts, tokens, vocabulary, entries,
-        TILE=tile, warps=8,
+        TILE=min(tile, power_of_two(max(vocabulary, entries))), warps=8,
     )  # fmt: skip
     return tokens
