@@ -257,6 +257,8 @@ def growth(rows: dict[str, Any]) -> dict[str, list[dict[str, float]]]:
     for small, large in pairwise(ordered):
         n, m = small["elements"], large["elements"]
         for name, before in small["seconds"].items():
+            if name not in large["seconds"]:
+                continue
             ratio = large["seconds"][name] / before
             found.setdefault(name, []).append(
                 {

@@ -1,4 +1,4 @@
-"""BN254 compiled by numba: sums over an SRS two to three times as fast as by the library, point for point the same.
+"""BN254 compiled by numba: sums over an SRS about twice as fast as by the library, point for point the same.
 
 numba comes with the package's `serve` extra. Without it everything here stays unused and the library (`curve.py`) does
 the same sums. Importing this package imports neither numba nor numpy.
