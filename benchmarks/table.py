@@ -170,7 +170,14 @@ def da_rows() -> list[Row]:
         ratio = "" if library is None else f"{library / row['seconds']['three commitments']:.1f}×"
         rows.append((f"EigenDA's three commitments to {size}", f"{ours:.2f} MB per CPU-second", beside, ratio))
         if size == f"{found['three_commitments']['kib']} KiB":
-            rows.append((f"EigenDA's three commitments to {size}", f"{ours:.2f} MB per CPU-second", theirs, f"{ours / per_core:.1f}×"))
+            rows.append(
+                (
+                    f"EigenDA's three commitments to {size}",
+                    f"{ours:.2f} MB per CPU-second",
+                    theirs,
+                    f"{ours / per_core:.1f}×",
+                )
+            )
     largest = list(found["sizes"])[-1]
     for step in ("encode", "chunks", "verify", "reconstruct from an eighth"):
         ours = found["sizes"][largest]["mb_per_s"][step]
