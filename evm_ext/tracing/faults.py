@@ -32,14 +32,19 @@ _WORDS = {
     "InsufficientFunds": INSUFFICIENT_BALANCE,
     "ReservedBytesInCode": INVALID_CODE,
 }
-# What our precompiles say, and geth's.
+# What our precompiles say, and geth's; of inputs that only OP chains refuse, op-geth's. The first that fits counts.
+_TOO_LONG = "are taken"
 _PRECOMPILE_WORDS = (
-    ("ECPAIRING: ", "bad elliptic curve pairing size"),
-    ("bytes of input", "invalid input length"),
-    ("BLAKE2F: final flag", "invalid final flag"),
-    ("the versioned hash is not the commitment's", "mismatched versioned hash"),
-    ("POINT_EVALUATION: ", "error verifying kzg proof"),
-    ("BN254: ", "bn256: malformed point"),
+    ("ECPAIRING: ", _TOO_LONG, "bad elliptic curve pairing input size"),
+    ("BLS12_G1MSM: ", _TOO_LONG, "g1 msm input size exceeds maximum"),
+    ("BLS12_G2MSM: ", _TOO_LONG, "g2 msm input size exceeds maximum"),
+    ("BLS12_PAIRING_CHECK: ", _TOO_LONG, "pairing input size exceeds maximum"),
+    ("ECPAIRING: ", "", "bad elliptic curve pairing size"),
+    ("bytes of input", "", "invalid input length"),
+    ("BLAKE2F: final flag", "", "invalid final flag"),
+    ("the versioned hash is not the commitment's", "", "mismatched versioned hash"),
+    ("POINT_EVALUATION: ", "", "error verifying kzg proof"),
+    ("BN254: ", "", "bn256: malformed point"),
 )
 MAX_CODE_BYTES = 24_576
 _MAX_INIT_CODE_BYTES = 49_152
@@ -60,7 +65,8 @@ def describe(error: VMError, opcode: int | None = None) -> str:
     words = _WORDS.get(kind)
     if words is None:
         text = str(error)
-        words = next((ours for fragment, ours in _PRECOMPILE_WORDS if fragment in text), text or kind)
+        fitting = (geths for name, what, geths in _PRECOMPILE_WORDS if name in text and what in text)
+        words = next(fitting, text or kind)
     return words
 
 
