@@ -155,7 +155,9 @@ def test_a_gas_limit_that_falls_takes_out_what_no_longer_fits(tools, chain, open
 
 def test_the_price_limit_is_a_least_tip(tools, open_pool):
     pool = open_pool(minimum_tip=10)
-    with pytest.raises(errors.Underpriced, match=r"^transaction gas price below minimum: gas tip cap 9, minimum needed 10"):
+    with pytest.raises(
+        errors.Underpriced, match=r"^transaction gas price below minimum: gas tip cap 9, minimum needed 10"
+    ):
         pool.add(tools.signed(0, CHAIN_ID, 0, TO, max_priority_fee_per_gas=9).raw)
 
 
