@@ -34,6 +34,12 @@ class OptimismRpc:
             self._driver.status, unsafe_l2=heads["unsafe"], safe_l2=heads["safe"], finalized_l2=heads["finalized"]
         ).to_json()
 
+    @rpc_method("optimism_safeHeadAtL1Block", QUANTITY)
+    def safe_head_at_l1_block(self, number: int) -> Json:
+        """Which L2 block was safe once an L1 block was read: no history of that is kept here, as an op-node keeps none
+        unless told to. Raises ServerError in its words, always."""
+        raise ServerError("safe head database not enabled")
+
     @rpc_method("optimism_rollupConfig")
     def rollup_config(self) -> Json:
         return self._engine.config.to_json()

@@ -182,6 +182,8 @@ async def test_the_rollup_config_is_one_that_op_node_takes(network: Any, asked: 
     assert check(config) == []
     assert RollupConfig.from_json(config) == network.config
     assert (await asked("optimism_version")).startswith("openledger-")
+    not_kept = (await asked.answer("optimism_safeHeadAtL1Block", "0x1"))["error"]
+    assert not_kept["message"] == "safe head database not enabled"
 
 
 def test_the_checks_of_this_test_find_what_op_node_refuses() -> None:
