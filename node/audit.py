@@ -38,8 +38,8 @@ from openledger.node.prompt import last_question, template_hash, with_passages
 from openledger.node.records import AnswerBody, InvalidRecord, decode_receipt_list, retrieval_root
 from openledger.node.registry import NotRegistered, Registry
 
-Verdict = Literal["good", "false", "attested", "unchecked"]
-"""`attested`: cannot be recomputed, and is marked so. `unchecked`: something needed for the check is not here."""
+Verdict = Literal["good", "false", "unchecked"]
+"""`unchecked`: something needed for the check is not here."""
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,8 @@ from openledger.node.cli.options import (
     L1RpcUrl,
     NetworkFile,
     RpcUrl,
-    default_data_dir,
 )
-from openledger.node.cli.session import endpoints, wallet
-from openledger.node.network import read_network
+from openledger.node.cli.session import both_chains, wallet
 from openledger.node.rpc_client import RpcClient
 
 app = typer.Typer(help="Move OPEN between L1 and L2: deposit; withdraw, prove and finalize.", no_args_is_help=True)
@@ -43,10 +41,8 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the ste
 async def _bridge(
     rpc: str | None, l1_rpc_url: str | None, port_offset: int, network_file: Path | None
 ) -> AsyncIterator[tuple[Bridge, RpcClient]]:
-    usual = endpoints(rpc=rpc, port_offset=port_offset)
-    network = read_network(network_file or default_data_dir() / "network.json")
-    async with RpcClient(l1_rpc_url or usual.l1_rpc) as l1, RpcClient(usual.rpc) as l2:
-        yield Bridge(network.preset, l1, l2), l2
+    async with both_chains(rpc, l1_rpc_url, port_offset, network_file) as (preset, l1, l2):
+        yield Bridge(preset, l1, l2), l2
 
 
 @app.command()

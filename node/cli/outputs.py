@@ -22,12 +22,9 @@ from openledger.node.cli.options import (
     L1RpcUrl,
     NetworkFile,
     RpcUrl,
-    default_data_dir,
 )
-from openledger.node.cli.session import endpoints, wallet
-from openledger.node.network import read_network
+from openledger.node.cli.session import both_chains, wallet
 from openledger.node.outputs import Outputs, OutputStatus, Verdict
-from openledger.node.rpc_client import RpcClient
 
 output_app = typer.Typer(help="Output roots on L1: list, challenge and decide.", no_args_is_help=True)
 bond_app = typer.Typer(help="OPEN staked on outputs and challenges: status, deposit, withdraw.", no_args_is_help=True)
@@ -40,10 +37,8 @@ Amount = Annotated[str, typer.Argument(help="Amount in OPEN, such as 1000.")]
 async def _outputs(
     rpc: str | None, l1_rpc_url: str | None, port_offset: int, network_file: Path | None
 ) -> AsyncIterator[Outputs]:
-    usual = endpoints(rpc=rpc, port_offset=port_offset)
-    network = read_network(network_file or default_data_dir() / "network.json")
-    async with RpcClient(l1_rpc_url or usual.l1_rpc) as l1, RpcClient(usual.rpc) as l2:
-        yield Outputs(network.preset, l1, l2)
+    async with both_chains(rpc, l1_rpc_url, port_offset, network_file) as (preset, l1, l2):
+        yield Outputs(preset, l1, l2)
 
 
 def _console() -> Console:

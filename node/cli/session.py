@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from openledger.genesis.dev_accounts import DEV_ACCOUNTS
+from openledger.genesis.presets import Preset
+from openledger.node.cli.options import default_data_dir
 from openledger.node.config import Endpoints, load_config
 from openledger.node.errors import UserError
+from openledger.node.network import read_network
+from openledger.node.rpc_client import RpcClient
 from openledger.node.wallet import Wallet
 
 
@@ -16,6 +22,19 @@ def endpoints(rpc: str | None = None, api: str | None = None, port_offset: int =
     """Where the node is: the given URLs, else the default ports moved by `port_offset`."""
     usual = Endpoints.of(load_config(port_offset=port_offset))
     return dataclasses.replace(usual, rpc=rpc or usual.rpc, api=api or usual.api)
+
+
+@asynccontextmanager
+async def both_chains(
+    rpc: str | None, l1_rpc_url: str | None, port_offset: int, network_file: Path | None
+) -> AsyncIterator[tuple[Preset, RpcClient, RpcClient]]:
+    """The network's preset, and clients of its L1 and of its L2; URLs and file left out are those of a local node.
+
+    Raises StartupError where there is no network file."""
+    usual = endpoints(rpc=rpc, port_offset=port_offset)
+    network = read_network(network_file or default_data_dir() / "network.json")
+    async with RpcClient(l1_rpc_url or usual.l1_rpc) as l1, RpcClient(usual.rpc) as l2:
+        yield network.preset, l1, l2
 
 
 def wallet(account: int | None, key_file: Path | None) -> Wallet:

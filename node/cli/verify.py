@@ -24,12 +24,12 @@ from openledger.node.errors import StartupError
 
 app = typer.Typer(help="Check blocks and receipts; exit status 0 good, 1 false, 2 not checked.", no_args_is_help=True)
 
-_COLOURS = {"good": "green", "false": "red", "attested": "yellow", "unchecked": "yellow"}
+_COLOURS = {"good": "green", "false": "red", "unchecked": "yellow"}
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")]
 
 
 def exit_status(verdicts: list[str]) -> int:
-    """0 all good (or marked attested), 1 something false, 2 something not checked."""
+    """0 all good, 1 something false, 2 something not checked."""
     if "false" in verdicts:
         return 1
     return 2 if "unchecked" in verdicts or not verdicts else 0
