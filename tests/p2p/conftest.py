@@ -99,7 +99,7 @@ class Tools:
     backend: type[ChainBackend]
 
     @staticmethod
-    async def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    async def until(condition: Callable[[], bool], timeout_s: float = 240) -> None:
         with trio.fail_after(timeout_s):
             while not condition():  # noqa: ASYNC110
                 await trio.sleep(0.01)

@@ -100,10 +100,12 @@ async def test_peer_that_never_answers_does_not_hold_up_the_others(
             await tools.until(lambda: second.head().number == 20)
 
 
+@pytest.mark.parametrize("timeout_s", [3600.0, 0.2])
 async def test_reader_that_stops_reading_does_not_stop_the_server(
-    network: Any, tools: Any, monkeypatch: pytest.MonkeyPatch
+    network: Any, tools: Any, monkeypatch: pytest.MonkeyPatch, timeout_s: float
 ) -> None:
-    monkeypatch.setattr(streams, "WRITE_TIMEOUT_S", 1.0)
+    """Neither while its streams hang nor after they were given up."""
+    monkeypatch.setattr(streams, "WRITE_TIMEOUT_S", timeout_s)
     first, second = network.chain("first", 2), network.chain("second")
     backend = ChainBackend(first, content=lambda digest: bytes(1 << 20))
     async with tools.run_service(network.config("first", first), backend) as server:
@@ -114,10 +116,11 @@ async def test_reader_that_stops_reading_does_not_stop_the_server(
             stalled = [await client._host.new_stream(peer, [CONTENT]) for _ in range(4)]
             for stream in stalled:
                 await write_frame(stream, encode(ContentRequest(bytes(32))))
-            with trio.fail_after(3):
+            if timeout_s < 1:
+                await trio.sleep(1)
+                monkeypatch.setattr(streams, "WRITE_TIMEOUT_S", 60.0)
+            with trio.fail_after(120):
                 assert await client.request_payload(1) == payload_from_block(first.block_by_number(1))
-            await trio.sleep(1.5)
-            assert await client.request_payload(2) is not None
 
 
 async def test_malformed_requests_lead_to_a_ban(network: Any, tools: Any) -> None:
@@ -162,7 +165,7 @@ async def test_answer_longer_than_allowed_is_cut_off(network: Any, tools: Any) -
         config = network.config("second", other, *await server.addresses())
         async with tools.run_service(config, ChainBackend(other)) as client:
             await tools.until(lambda: bool(client.peers()))
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 assert await client.request_payload(1) is None
             await tools.until(lambda: not client.peers())
 

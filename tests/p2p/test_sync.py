@@ -81,7 +81,7 @@ async def test_service_can_be_started_again_and_tells_what_it_signed_meanwhile(n
     for _ in range(2):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(service.run)
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 peers = await service.addresses()
             nursery.cancel_scope.cancel()
     assert service.peers() == []

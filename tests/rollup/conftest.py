@@ -231,7 +231,7 @@ class Direct(RpcClient):
             raise RpcError(failure["code"], failure["message"], failure.get("data"))
         return answer["result"]
 
-    async def wait_for_receipt(self, transaction_hash: bytes, timeout_s: float = 60.0) -> dict[str, Any]:
+    async def wait_for_receipt(self, transaction_hash: bytes, timeout_s: float = 240.0) -> dict[str, Any]:
         for _ in range(10):
             receipt = await self.call("eth_getTransactionReceipt", "0x" + transaction_hash.hex())
             if receipt is not None:

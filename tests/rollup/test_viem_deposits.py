@@ -42,7 +42,7 @@ async def test_viem_finds_our_deposits_by_their_hash(network) -> None:
         for found in chain.logs(0, chain.head().number, [network.config.deposit_contract])
         if found.log.topics[0] == TRANSACTION_DEPOSITED_TOPIC
     ]
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         command = ["node", "--input-type=module", "-e", SCRIPT, json.dumps(logs)]
         done = await trio.run_process(command, cwd=CLIENTS, capture_stdout=True)
     l2 = network.node.chain

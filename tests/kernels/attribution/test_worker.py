@@ -73,7 +73,7 @@ async def test_an_index_is_built_searched_attributed_and_proved(
 async def test_errors_come_back_by_name_and_stop_nothing(
     client: AttributionClient, documents: list[IndexDocument], tmp_path: Path
 ) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         with pytest.raises(IndexMissing, match="build it first"):
             await client.retrieve([str(tmp_path / "none")], "q")
         with pytest.raises(BadRequest, match="384 bytes, not 3"):
@@ -86,7 +86,7 @@ async def test_errors_come_back_by_name_and_stop_nothing(
 
 
 async def test_a_killed_process_fails_its_requests_clearly_and_is_restarted(client: AttributionClient) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         await client.embed(["warm"])
         (victim,) = children()
         async with trio.open_nursery() as nursery:

@@ -56,7 +56,7 @@ def test_the_digest_tells_jobs_apart_by_what_shapes_the_adapter(tmp_path: Path) 
 
 
 async def test_bad_input_comes_back_by_name_from_the_process(tmp_path: Path) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         with pytest.raises(BadTrainingData, match="add more text"):
             await run_finetune(job_of(tmp_path))
         with pytest.raises(BadTrainingData, match="contribution 7: cannot read"):

@@ -71,7 +71,7 @@ class SmallNet:
     def bob(self) -> Wallet:
         return Wallet(DEV_ACCOUNTS[7].private_key)
 
-    async def eventually(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
+    async def eventually(self, condition: Callable[[], object], timeout_s: float = 240) -> None:
         """Wait until the condition holds; trio.TooSlowError where it does not in time."""
         with trio.fail_after(timeout_s):
             while not condition():  # noqa: ASYNC110
@@ -128,7 +128,7 @@ class SmallNode:
     api: Api
     indexes: IndexService | None = None
 
-    async def holds(self, content_hash: bytes, timeout_s: float = 60) -> bytes:
+    async def holds(self, content_hash: bytes, timeout_s: float = 240) -> bytes:
         await self.net.eventually(lambda: self.content.get(content_hash) is not None, timeout_s)
         data = self.content.get(content_hash)
         assert data is not None

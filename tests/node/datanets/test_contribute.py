@@ -62,7 +62,7 @@ async def test_documents_become_a_version_whose_roots_two_nodes_compute_alike(ne
                 assert await second.holds(document.hash) == document.data
                 assert DocumentMetadata.decode(await second.holds(document.metadata.hash)) == document.metadata
             told = {"ready": False}
-            with trio.fail_after(60):
+            with trio.fail_after(120):
                 while not told["ready"]:
                     told = await second.api.get(f"/v1/datanets/{datanet}/versions/1/corpus")
                     await trio.sleep(0.2)

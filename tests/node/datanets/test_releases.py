@@ -178,7 +178,7 @@ async def test_what_was_trained_becomes_a_release_that_two_nodes_serve(net):
 
         # Another node gets manifest, record and adapter from the DA layer and serves the same.
         async with net.node("b", publishes=False, attribution=attribution) as other, serving(net, other) as served:
-            await factory.wait_until_served(other.api, 1, timeout_s=60)
+            await factory.wait_until_served(other.api, 1, timeout_s=240)
             again = served.release("foxes")
             assert again.manifest == first.manifest
             assert again.adapter is not None
@@ -210,7 +210,7 @@ async def test_a_corpus_that_is_not_the_documents_is_neither_used_nor_served(net
         job = await factory.start_finetune(node.api, "foxes", [(datanet, 1)])
         await factory.follow_finetune(node.api, job["id"])
         told: dict[str, Any] = {"ready": False}
-        with trio.fail_after(60):
+        with trio.fail_after(120):
             while not told["ready"]:
                 told = await node.api.get(f"/v1/datanets/{datanet}/versions/1/corpus")
                 await trio.sleep(0.1)

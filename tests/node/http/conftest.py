@@ -54,7 +54,7 @@ class RawClient:
         await self.stream.send_all(data)
 
     async def _more(self) -> bool:
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             data = await self.stream.receive_some(65536)
         self.buffer += data
         return bool(data)

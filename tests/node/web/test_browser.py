@@ -65,7 +65,7 @@ class Page:
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
-    def wait_for(self, expression: str, timeout_s: float = 30, meanwhile: Callable[[], None] = lambda: None) -> Any:
+    def wait_for(self, expression: str, timeout_s: float = 120, meanwhile: Callable[[], None] = lambda: None) -> Any:
         deadline = time.monotonic() + timeout_s
         while not (value := self.evaluate(expression)):
             meanwhile()

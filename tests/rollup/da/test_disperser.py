@@ -180,11 +180,11 @@ async def test_another_chain_is_refused_and_nobody_home_means_fail_over(
 
 
 async def test_a_cancelled_dispersal_leaves_at_once(worker: BlobWorker, network: Network, target: str) -> None:
+    """Were it not to leave, the disperser's own time limit would end it with an error."""
     network.fault = "slow"
-    started = trio.current_time()
-    with trio.move_on_after(1):
+    with trio.move_on_after(1) as hurry:
         await dispersed(worker, target)
-    assert trio.current_time() - started < 5
+    assert hurry.cancelled_caught
 
 
 async def test_a_disperser_that_restarts_meanwhile_still_has_the_blob(

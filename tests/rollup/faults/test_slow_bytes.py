@@ -33,7 +33,7 @@ async def test_dripping_answers_are_given_up_after_the_deadline(serve, network) 
     # Never silent for as long as a client's patience with silence.
     url = serve(lambda exchange: Answer(200, ANSWER * 100).dripping(0.05)).url
     header = await network.l1_view.header_by_label("latest")
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with DAClient(url, deadline_s=0.5) as da, L1Client(url, deadline_s=0.5) as l1:
             for request in (da.put(b"x"), da.get_keccak(bytes(32))):
                 with pytest.raises(DAUnavailable, match="too slow"):

@@ -48,7 +48,7 @@ async def anvil(request: pytest.FixtureRequest) -> AsyncIterator[L1Client]:
         try:
             output = b""
             assert process.stdout is not None
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 while b"Listening on" not in output or not output.endswith(b"\n"):
                     output += await process.stdout.receive_some()
             address = output.split(b"Listening on ")[1].split()[0].decode()
