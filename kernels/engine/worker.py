@@ -77,7 +77,7 @@ def _open(channel: BlockingFrameChannel[Any], config: EngineConfig) -> Any:
             model_file=None if config.model_file is None else Path(config.model_file),
             threads=config.threads,
             linear=config.linear,
-            backend="host" if config.host_kernels else "torch",
+            backend=config.backend,
             progress=lambda stage, fraction: channel.send(Progress(stage, fraction)),
         )
         engine = ServingEngine(model, config)

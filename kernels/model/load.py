@@ -44,11 +44,14 @@ def load_model(
     model_file: Path | None = None,
     threads: int | None = None,
     linear: Literal["auto", "native", "pieces"] = "auto",
-    backend: Backend = "host",
+    backend: Backend | Literal["auto"] = "host",
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> Model:
-    """Sets the process's thread count. `linear` is how the CPU's backends compute integer products. Raises a `ModelError`;
-    `ValueError` if `linear` is `native` and the CPU's native product is not exact."""
+    """Sets the process's thread count. `linear` is how the CPU's backends compute integer products; `backend` `auto` is
+    `triton` where torch sees a GPU, else `host`. Raises a `ModelError`; `ValueError` if `linear` is `native` and the CPU's
+    native product is not exact."""
+    if backend == "auto":
+        backend = "triton" if torch.cuda.is_available() else "host"
     count = available_threads() if threads is None else threads
     torch.set_num_threads(count)
     set_threads(count)
