@@ -19,14 +19,11 @@ class ModelConfig:
     feed_forward: int
     heads: int
     kv_heads: int
+    head_size: int
     vocabulary: int
     context: int
     epsilon: float
     rotary_base: float
-
-    @property
-    def head_size(self) -> int:
-        return self.hidden // self.heads
 
     @property
     def qkv_width(self) -> int:
@@ -58,6 +55,7 @@ def config_from_metadata(metadata: Mapping[str, Any]) -> ModelConfig:
             feed_forward=int(metadata["llama.feed_forward_length"]),
             heads=int(metadata["llama.attention.head_count"]),
             kv_heads=int(metadata["llama.attention.head_count_kv"]),
+            head_size=int(metadata["llama.embedding_length"]) // max(1, int(metadata["llama.attention.head_count"])),
             vocabulary=len(metadata["tokenizer.ggml.tokens"]),
             context=int(metadata["llama.context_length"]),
             epsilon=float(metadata["llama.attention.layer_norm_rms_epsilon"]),
