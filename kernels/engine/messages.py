@@ -35,11 +35,13 @@ MAX_SCHEMA_BYTES: Final = 65_536
 class Adapter(msgspec.Struct, frozen=True):
     """A LoRA adapter on this machine's disk: a folder in PEFT's layout and the digest it must have.
 
-    `digest` is `adapters.adapter_digest` of the folder (32 bytes); empty accepts whatever is there.
+    `digest` is `adapters.adapter_digest` of the folder (32 bytes); empty accepts whatever is there. `weight_milli`: its α
+    becomes binary32(α · weight_milli ÷ 1000), computed in binary64 and rounded once.
     """
 
     path: str
     digest: bytes = b""
+    weight_milli: int = 1000
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
