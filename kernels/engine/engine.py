@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 
 from openledger.genesis.counted import counted
-from openledger.genesis.tables import EXP, load_table
 from openledger.kernels.engine.adapters import AdapterRefused, ModuleWeights
 from openledger.kernels.engine.answer import Answer
 from openledger.kernels.engine.config import EngineConfig
@@ -31,8 +30,10 @@ from openledger.kernels.engine.messages import (
 from openledger.kernels.engine.residency import AdapterStore, stack_adapter
 from openledger.kernels.engine.scheduler import Scheduler
 from openledger.kernels.engine.sequence import Sequence
+from openledger.kernels.model.batch import Part, batch_of
+from openledger.kernels.model.judge import POSITION, Judge
 from openledger.kernels.model.load import Model
-from openledger.kernels.model.transformer import Batch, KvCache, Lora, Segment
+from openledger.kernels.model.transformer import Batch, KvCache, Lora
 
 MAX_ADAPTERS: Final = 8
 MAX_STOP_STRINGS: Final = 16
@@ -56,10 +57,10 @@ class ServingEngine:
         self.config = config
         self.max_context = min(config.max_context, model.transformer.max_context)
         pages = config.kv_tokens // config.page_tokens
-        self._cache = KvCache(model.config, pages, config.page_tokens, model.transformer.steps)
+        self._cache = KvCache(model.transformer.config, pages, config.page_tokens, model.transformer.steps)
         self._scheduler = Scheduler(config, PageAllocator(pages, config.page_tokens, config.kept_tokens))
         self._adapters = AdapterStore(model.config, config, model.transformer.steps.array)
-        self._exp = np.frombuffer(load_table(EXP), "<u4").astype(np.int64)
+        self._judge = Judge(model.transformer.steps)
         self._sequences: dict[str, Sequence] = {}
         self._loading: dict[str, list[Future[tuple[bytes, Lora]]]] = {}
         self._prompt_tokens = 0
@@ -111,11 +112,13 @@ class ServingEngine:
         plan = self._scheduler.plan()
         if not plan:
             return messages
-        batch, wanted = self._batch(plan)
-        logits, faults = self.model.transformer.step(batch, self._cache)
+        batch, asked = self._batch(plan)
+        logits, faults = self.model.transformer.forward(batch, self._cache)
+        judged = self._judge.outcome(logits, faults, batch.logit_rows, asked)
         row = logit_row = 0
-        for (sequence, count), positions in zip(plan, wanted):
-            faulty = bool(faults[row : row + count].any())
+        for sequence, count in plan:
+            wanted = len(sequence.logit_positions(count))
+            faulty = bool(judged.faults[row : row + count].any())
             sequence.computed += count
             self._prompt_tokens += count
             if faulty:
@@ -123,12 +126,12 @@ class ServingEngine:
                 messages.append(self._fail(sequence, "numeric_fault", where))
             else:
                 self._scheduler.keep(sequence, count)
-                for offset in range(len(positions)):
-                    messages += self._judge(sequence, logits[logit_row + offset])
+                for index in range(logit_row, logit_row + wanted):
+                    messages += self._take(sequence, judged.tokens[index], judged.hashes[index])
                     if sequence.request.request_id not in self._sequences:
                         break
             row += count
-            logit_row += len(positions)
+            logit_row += wanted
         return messages
 
     def warm_up(self) -> None:
@@ -237,45 +240,23 @@ class ServingEngine:
             sequence.adapters = tuple(lora for _, lora in loaded)
             self._scheduler.add(sequence)
 
-    def _batch(self, plan: list[tuple[Sequence, int]]) -> tuple[Batch, list[range]]:
-        page_tokens = self.config.page_tokens
-        tokens: list[int] = []
-        positions, slots, previous, owners, wanted, logit_rows = [], [], [], [], [], []
-        segments: list[Segment] = []
-        tables = np.zeros((len(plan), max(len(sequence.pages) for sequence, _ in plan)), np.int64)
-        for index, (sequence, count) in enumerate(plan):
-            first, row = sequence.computed, len(tokens)
-            tables[index, : len(sequence.pages)] = sequence.pages
-            tokens += sequence.tokens[first : first + count]
-            positions.append(np.arange(first, first + count))
-            slots.append(sequence.slots(first, count, page_tokens))
-            previous.append(sequence.slots(first - 1, count, page_tokens))
-            owners.append(np.full(count, index, np.int64))
-            needed = sequence.logit_positions(count)
-            wanted.append(needed)
-            logit_rows += [row + position - first for position in needed]
-            if sequence.adapters:
-                last = segments[-1] if segments else None
-                if last is not None and last.last == row and plan[index - 1][0].adapter_key == sequence.adapter_key:
-                    segments[-1] = Segment(last.first, row + count, last.adapters)
-                else:
-                    segments.append(Segment(row, row + count, sequence.adapters))
-        batch = Batch(
-            np.array(tokens, np.int64),
-            np.concatenate(positions),
-            np.concatenate(slots),
-            np.concatenate(previous),
-            np.concatenate(owners),
-            tables,
-            np.array(logit_rows, np.int64),
-            segments,
-        )
-        return batch, wanted
+    def _batch(self, plan: list[tuple[Sequence, int]]) -> tuple[Batch, Any]:
+        """What the step computes, and what is drawn from each row of logits."""
+        parts, asked = [], []
+        for sequence, count in plan:
+            first, wanted = sequence.computed, sequence.logit_positions(count)
+            tokens = sequence.tokens[first : first + count]
+            parts.append(Part(tokens, first, sequence.pages, len(wanted), sequence.adapters))
+            for position in wanted:
+                row = sequence.asks().copy()
+                row[POSITION] = position + 1
+                asked.append(row)
+        return batch_of(parts, self.config.page_tokens), np.array(asked)
 
-    def _judge(self, sequence: Sequence, logits: Any) -> list[FromWorker]:
-        """Sample from a row of logits: the next token, or the check of a claimed one."""
+    def _take(self, sequence: Sequence, token: int, logits_hash: int) -> list[FromWorker]:
+        """What was drawn from a row of logits: the next token, or the check of a claimed one."""
         request = sequence.request
-        token = sequence.sample(logits, self._exp)
+        sequence.drawn(token, logits_hash)
         if isinstance(request, Verify):
             return self._compare(sequence, request, token)
         self._generated_tokens += 1

@@ -3,14 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from openledger.kernels.engine.answer import Answer
 from openledger.kernels.engine.kv_cache import prefix_next, prefix_start
 from openledger.kernels.engine.messages import Generate, Verify
+from openledger.kernels.model.judge import asked_row
 from openledger.kernels.model.transformer import Lora
-from openledger.kernels.ops.fingerprint import chain_next, chain_start, fingerprint_keys, hash_logits_host
-from openledger.kernels.ops.sampling import candidates_host, draw, greedy
+from openledger.kernels.ops.fingerprint import chain_next, chain_start
 
 
 @dataclass(eq=False)
@@ -31,7 +29,7 @@ class Sequence:
     judged: int = 0
     fingerprint: bytes = b""
     page_keys: list[bytes] = field(default_factory=list, repr=False)
-    keys: Any = field(default=None, repr=False)
+    asked: Any = field(default=None, repr=False)
 
     @property
     def prompt_length(self) -> int:
@@ -66,28 +64,19 @@ class Sequence:
             first = max(first, len(self.tokens) - 1)
         return range(min(first, end), end)
 
-    def sample(self, logits: Any, exp: Any) -> int:
-        """The token that follows from these logits, and one more link of the fingerprint."""
-        request = self.request
-        if self.keys is None:
-            self.keys = fingerprint_keys(request.request_hash, len(logits))
+    def asks(self) -> Any:
+        """What is drawn from its next row of logits, as `model/judge.py` takes it."""
+        if self.asked is None:
+            request, sampling = self.request, self.request.sampling
+            limits = (sampling.temperature_milli, sampling.top_k, sampling.top_p_ppm, sampling.min_p_ppm)
+            self.asked = asked_row(limits, request.seed, request.request_hash)
             self.fingerprint = chain_start(request.request_hash)
-        sampling = request.sampling
-        if sampling.temperature_milli == 0:
-            token = greedy(logits)
-        else:
-            token = draw(
-                candidates_host(logits, sampling.temperature_milli, len(exp)),
-                exp,
-                top_k=sampling.top_k,
-                top_p_ppm=sampling.top_p_ppm,
-                min_p_ppm=sampling.min_p_ppm,
-                seed=request.seed,
-                position=self.prompt_length + self.judged,
-            )
-        self.fingerprint = chain_next(self.fingerprint, hash_logits_host(logits, self.keys), token)
+        return self.asked
+
+    def drawn(self, token: int, logits_hash: int) -> None:
+        """One more link of the fingerprint."""
+        self.fingerprint = chain_next(self.fingerprint, logits_hash, token)
         self.judged += 1
-        return token
 
     def keys_of_pages(self, count: int, page_tokens: int) -> list[bytes]:
         """The keys of its first `count` pages, all of whose tokens are known."""
@@ -97,9 +86,3 @@ class Sequence:
             before = self.page_keys[-1] if first else prefix_start(self.adapter_key, self.request.cache_salt)
             self.page_keys.append(prefix_next(before, self.tokens[first : first + page_tokens]))
         return self.page_keys[:count]
-
-    def slots(self, first: int, count: int, page_tokens: int) -> Any:
-        """Where positions `first` .. lie in the cache; -1 for position -1."""
-        positions = np.arange(first, first + count)
-        slots = self.pages[positions // page_tokens] * page_tokens + positions % page_tokens
-        return np.where(positions >= 0, slots, -1)

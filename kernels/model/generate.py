@@ -6,18 +6,17 @@ alone; `batch`, `chunk`, `page_tokens` and the backend only move the work.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
-import torch
 
 from openledger.genesis.hashing import keccak256
-from openledger.genesis.tables import EXP, load_table
+from openledger.kernels.model.batch import Part, batch_of
+from openledger.kernels.model.judge import POSITION, Judge, asked_row
 from openledger.kernels.model.load import Model
-from openledger.kernels.model.transformer import Batch, KvCache, Lora, Segment
+from openledger.kernels.model.transformer import KvCache, Lora
 from openledger.kernels.ops.fingerprint import chain_next, chain_start
-from openledger.kernels.ops.random import words
 
 DOMAIN: Final = b"openledger model run"
 
@@ -58,7 +57,7 @@ class _Running:
     tokens: list[int]
     prompt: int
     pages: Any
-    request: bytes
+    asked: Any
     fingerprint: bytes
     computed: int = 0
 
@@ -66,38 +65,11 @@ class _Running:
     def to_compute(self) -> int:
         return len(self.tokens) - self.computed
 
-
-@dataclass
-class _Rows:
-    """The rows of one step, as they are put together."""
-
-    tokens: list[int] = field(default_factory=list)
-    positions: list[Any] = field(default_factory=list)
-    slots: list[Any] = field(default_factory=list)
-    previous: list[Any] = field(default_factory=list)
-    sequences: list[Any] = field(default_factory=list)
-    tables: list[Any] = field(default_factory=list)
-    logit_rows: list[int] = field(default_factory=list)
-
-    def add(self, sequence: _Running, count: int, page: int) -> None:
-        first = sequence.computed
-        positions = np.arange(first - 1, first + count)
-        slots = np.where(positions >= 0, sequence.pages[positions // page] * page + positions % page, -1)
-        self.sequences.append(np.full(count, len(self.tables)))
-        self.tokens += sequence.tokens[first : first + count]
-        self.positions.append(positions[1:])
-        self.slots.append(slots[1:])
-        self.previous.append(slots[:-1])
-        self.tables.append(sequence.pages)
-        if count == sequence.to_compute:
-            self.logit_rows.append(len(self.tokens) - 1)
-
-    def batch(self, adapters: tuple[Lora, ...]) -> Batch:
-        return Batch(
-            np.array(self.tokens, np.int64), np.concatenate(self.positions), np.concatenate(self.slots),
-            np.concatenate(self.previous), np.concatenate(self.sequences), np.stack(self.tables),
-            np.array(self.logit_rows, np.int64), [Segment(0, len(self.tokens), adapters)] if adapters else [],
-        )  # fmt: skip
+    def part(self, count: int, adapters: tuple[Lora, ...]) -> Part:
+        """Its next positions; logits are wanted of the last one there is."""
+        first = self.computed
+        logits = int(count == self.to_compute)
+        return Part(self.tokens[first : first + count], first, self.pages, logits, adapters)
 
 
 def request_hash(prompt: Sequence[int], draw: Draw) -> bytes:
@@ -122,9 +94,12 @@ def generate(
     """
     _check(model, prompts, max_tokens)
     per_sequence = -(-(max((len(prompt) for prompt in prompts), default=0) + max_tokens) // page_tokens)
-    cache = KvCache(model.config, min(batch, len(prompts)) * per_sequence, page_tokens, model.transformer.steps)
+    cache = KvCache(
+        model.transformer.config, min(batch, len(prompts)) * per_sequence, page_tokens, model.transformer.steps
+    )
     free = [np.arange(slot * per_sequence, (slot + 1) * per_sequence) for slot in range(min(batch, len(prompts)))]
-    exp = model.transformer.steps.array(torch.from_numpy(np.frombuffer(load_table(EXP), "<u4").astype(np.int64)))
+    judge = Judge(model.transformer.steps)
+    limits = (draw.temperature_milli, draw.top_k, draw.top_p_ppm, draw.min_p_ppm)
     waiting = list(enumerate(prompts))[::-1]
     running: list[_Running] = []
     done: dict[int, Generated] = {}
@@ -132,19 +107,20 @@ def generate(
         while waiting and free:
             index, prompt = waiting.pop()
             request = request_hash(prompt, draw)
-            running.append(_Running(index, list(prompt), len(prompt), free.pop(), request, chain_start(request)))
-        rows = _Rows()
+            asked = asked_row(limits, draw.seed, request)
+            running.append(_Running(index, list(prompt), len(prompt), free.pop(), asked, chain_start(request)))
         counts = [min(sequence.to_compute, chunk) for sequence in running]
         judged = [sequence for sequence, count in zip(running, counts) if count == sequence.to_compute]
-        for sequence, count in zip(running, counts):
-            rows.add(sequence, count, page_tokens)
-        logits, faults = model.transformer.forward(rows.batch(adapters), cache)
-        _refuse_faults(running, counts, faults.cpu().numpy())
+        batch_now = batch_of([sequence.part(count, adapters) for sequence, count in zip(running, counts)], page_tokens)
+        logits, faults = model.transformer.forward(batch_now, cache)
+        asked_now = np.array([sequence.asked for sequence in judged])
+        if judged:
+            asked_now[:, POSITION] = [len(sequence.tokens) for sequence in judged]
+        found = judge.outcome(logits, faults, batch_now.logit_rows, asked_now)
+        _refuse_faults(running, counts, found.faults)
         for sequence, count in zip(running, counts):
             sequence.computed += count
-        if not judged:
-            continue
-        for sequence, token, value in zip(judged, *_judge(model, logits, judged, draw, exp)):
+        for sequence, token, value in zip(judged, found.tokens, found.hashes):
             sequence.tokens.append(token)
             sequence.fingerprint = chain_next(sequence.fingerprint, value, token)
             reason = _stop_reason(model, sequence, token, max_tokens)
@@ -155,24 +131,6 @@ def generate(
                 running.remove(sequence)
                 free.append(sequence.pages)
     return [done[index] for index in range(len(prompts))]
-
-
-def _judge(
-    model: Model, logits: torch.Tensor, judged: list[_Running], draw: Draw, exp: Any
-) -> tuple[list[int], list[int]]:
-    """The next token of each sequence and the hash of its logits."""
-    steps = model.transformer.steps
-
-    def array(rows: list[Any]) -> Any:
-        return steps.array(torch.tensor(rows, dtype=torch.int64))
-
-    limits = (draw.temperature_milli, draw.top_k, draw.top_p_ppm, draw.min_p_ppm)
-    settings = array([(*limits, len(sequence.tokens)) for sequence in judged])
-    seeds = array([words(draw.seed)[:4]] * len(judged))
-    requests = array([words(sequence.request)[:4] for sequence in judged])
-    values = steps.array(logits)
-    tokens = steps.sample(values, settings, seeds, exp).tolist()
-    return tokens, [value % 2**64 for value in steps.hash_rows(values, requests).tolist()]
 
 
 def _stop_reason(model: Model, sequence: _Running, token: int, max_tokens: int) -> Literal["stop", "length"] | None:

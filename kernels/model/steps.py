@@ -21,15 +21,32 @@ import torch
 from torch import Tensor
 
 from openledger.kernels.model.errors import BackendUnavailable
-from openledger.kernels.ops import activation, attention, fingerprint, linear, lora, norm, quantize, rotary, sampling
+from openledger.kernels.ops import (
+    activation,
+    attention,
+    embedding,
+    fingerprint,
+    linear,
+    lora,
+    norm,
+    quantize,
+    rotary,
+    sampling,
+)
 
 Backend = Literal["host", "torch", "interpret", "triton"]
+
+
+def _directly(step: Callable[[], None]) -> Callable[[], None]:
+    return step
 
 
 class Steps(NamedTuple):
     """One backend. `array` turns a torch tensor into what the operations take, on the `device` where they compute;
     `scalar` does so with a number that is rounded to binary32; `linear` takes limbs, scales, weights, their scales and
-    where the result goes."""
+    where the result goes; `integer_product` gives only its sums, an int64 tensor [T, N]; `record` makes a function that
+    does again what a step did, over the same buffers. `linear_across` to `join_faults` are for layers
+    whose inputs are spread over processes (`openledger.kernels.parallel`); in one process they add nothing."""
 
     name: Backend
     device: str
@@ -45,6 +62,13 @@ class Steps(NamedTuple):
     add: Callable[..., Any]
     sample: Callable[..., Any]
     hash_rows: Callable[..., Any]
+    embed: Callable[..., None]
+    integer_product: Callable[[Any, Any], Tensor]
+    linear_across: Callable[[Any, Any, Any, Any, Any], None]
+    lora_across: Callable[..., None]
+    join_logits: Callable[[Tensor], Tensor] = lambda logits: logits
+    join_faults: Callable[[Tensor], None] = lambda faults: None
+    record: Callable[[Callable[[], None]], Callable[[], None]] = _directly
 
 
 def torch_steps(product: linear.Product) -> Steps:
@@ -69,6 +93,10 @@ def torch_steps(product: linear.Product) -> Steps:
         lambda x, y: x.add_(y),
         sampling.sample,
         fingerprint.hash_rows,
+        embedding.embed,
+        integer_product=lambda limbs, weight: scratch.sums(product, limbs, weight),
+        linear_across=linear_layer,
+        lora_across=lora.lora_apply,
     )
 
 
@@ -98,6 +126,10 @@ def host_steps(product: linear.Product) -> Steps:
         lambda x, y: np.add(x, y, out=x),
         sampling.sample_host,
         fingerprint.hash_rows_host,
+        embedding.embed_host,
+        integer_product=lambda limbs, weight: scratch.sums(product, torch.from_numpy(limbs), torch.from_numpy(weight)),
+        linear_across=linear_layer,
+        lora_across=lora.lora_apply_host,
     )
 
 
@@ -150,7 +182,27 @@ def triton_steps(backend: Literal["interpret", "triton"]) -> Steps:
         lambda x, y: x.add_(y),
         sampling.sample,
         fingerprint.hash_rows,
+        embedding.embed,
+        linear.integer_product,
+        linear.linear,
+        lora.lora_apply,
+        record=_cuda_graph if backend == "triton" else _directly,
     )
+
+
+def _cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
+    """Run the step until all its kernels are compiled, then record what it launches: a graph, started as one."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 class _Scratch:
@@ -167,3 +219,8 @@ class _Scratch:
         acc = self._held[: rows * outputs].view(rows, outputs)
         product(limbs.view(rows, -1), weight, acc)
         return acc.view(2, -1, outputs)
+
+    def sums(self, product: linear.Product, limbs: Tensor, weight: Tensor) -> Tensor:
+        """int64 [T, N]."""
+        acc = self.product(product, limbs, weight).to(torch.int64)
+        return (acc[0] << 8) + acc[1]

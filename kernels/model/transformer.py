@@ -10,7 +10,7 @@ Nothing in it depends on which rows travel together: see the folder's README for
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from openledger.genesis.tables import EXP, SIGMOID, load_table
 from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.model.steps import Steps
-from openledger.kernels.model.weights import Matrix, Weights
+from openledger.kernels.model.weights import Weights
 from openledger.kernels.ops.attention import attention_table
 from openledger.kernels.ops.linear import fold_residual
 from openledger.kernels.ops.lora import LoraGroup, LoraRows
@@ -61,6 +61,35 @@ class Batch:
     segments: Sequence[Segment] = ()
 
 
+class Inputs(NamedTuple):
+    """A batch's arrays where the backend computes, as it takes them."""
+
+    tokens: Any
+    positions: Any
+    slots: Any
+    previous: Any
+    sequences: Any
+    tables: Any
+    logit_rows: Any
+
+
+class Buffers:
+    """Scratch memory by name, kept between steps and grown when a step needs more."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._held: dict[str, Tensor] = {}
+
+    def take(self, name: str, kind: torch.dtype, *shape: int) -> Tensor:
+        size = 1
+        for extent in shape:
+            size *= extent
+        held = self._held.get(name)
+        if held is None or held.numel() < size:
+            held = self._held[name] = torch.empty(size, dtype=kind, device=self._device)
+        return held[:size].view(shape)
+
+
 class KvCache:
     """Pages for every layer. Memory is taken from the system only when a page is first written."""
 
@@ -99,7 +128,6 @@ class Transformer:
         }
         self._residuals = {name: (matrix.first, matrix.count) for name, matrix in weights.matrices.items()}
         self._vectors = {name: steps.array(_tensor(vector)) for name, vector in weights.vectors.items()}
-        self._embedding: Matrix = weights.matrices["embedding"]
         self._head = "head" if "head" in weights.matrices else "embedding"
         exp = load_table(EXP)
         self._exp = steps.array(torch.from_numpy(attention_table(exp)))
@@ -109,7 +137,7 @@ class Transformer:
         self.max_context = min(config.context, len(self._rotary))
         self._epsilon = steps.scalar(config.epsilon)
         self._factor = steps.scalar(config.head_size**-0.5)
-        self._buffers: dict[str, Tensor] = {}
+        self._buffers = Buffers(steps.device)
 
     def step(self, batch: Batch, cache: KvCache) -> tuple[Any, Any]:
         """As `forward`, in numpy arrays."""
@@ -120,71 +148,95 @@ class Transformer:
     def forward(self, batch: Batch, cache: KvCache) -> tuple[Tensor, Tensor]:
         """Run the rows and store their keys and values. Returns the logits of `logit_rows`, float32
         [rows, vocabulary], and a bool per row: a numeric fault. Both are overwritten by the next call."""
-        config, steps, rows = self.config, self.steps, len(batch.tokens)
+        parts = (
+            batch.tokens,
+            batch.positions,
+            batch.slots,
+            batch.previous,
+            batch.sequences,
+            batch.tables,
+            batch.logit_rows,
+        )
+        # One copy to the device for all of them.
+        flat = self.steps.array(torch.from_numpy(np.concatenate([np.ravel(part) for part in parts]).astype(np.int64)))
+        ends = np.cumsum([np.size(part) for part in parts]).tolist()
+        arrays = [flat[end - np.size(part) : end].reshape(np.shape(part)) for part, end in zip(parts, ends)]
+        return self.run(Inputs(*arrays), batch.segments, cache, self._buffers)
+
+    def run(
+        self, inputs: Inputs, segments: Sequence[Segment], cache: KvCache, buffers: Buffers
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` of what is on the device already, in `buffers`: reads nothing back and, without segments, sends nothing,
+        so that a GPU can record it."""
+        config, steps, rows = self.config, self.steps, len(inputs.tokens)
         array = steps.array
         inner = config.heads * config.head_size
-        x_tensor = self._buffer("x", torch.float32, rows, config.hidden)
+        x_tensor = buffers.take("x", torch.float32, rows, config.hidden)
         x = array(x_tensor)
-        x_tensor.copy_(torch.from_numpy(self._embed(batch.tokens)))
-        faults_tensor = torch.zeros(rows, dtype=torch.bool, device=steps.device)
+        _, residual = self._residuals["embedding"]
+        weight, weight_scales = self._matrices["embedding"]
+        steps.embed(inputs.tokens, weight, weight_scales, config.vocabulary if residual else 0, x)
+        faults_tensor = buffers.take("faults", torch.bool, rows).zero_()
         faults = array(faults_tensor)
-        scales = array(self._buffer("scales", torch.float32, rows))
-        q = array(self._buffer("q", torch.int16, rows, config.heads, config.head_size))
-        q_scales = array(self._buffer("q_scales", torch.float32, rows, config.heads))
-        attended = array(self._buffer("attended", torch.float32, rows, inner))
-        narrow = array(self._buffer("limbs", torch.int8, 2, rows, config.hidden))
-        wide = array(self._buffer("limbs_wide", torch.int8, 2, rows, config.feed_forward))
-        joined = array(self._buffer("limbs_heads", torch.int8, 2, rows, inner))
-        positions, slots, previous, sequences, tables = (
-            array(torch.from_numpy(np.ascontiguousarray(part, np.int64)))
-            for part in (batch.positions, batch.slots, batch.previous, batch.sequences, batch.tables)
-        )
+        scales = array(buffers.take("scales", torch.float32, rows))
+        q = array(buffers.take("q", torch.int16, rows, config.heads, config.head_size))
+        q_scales = array(buffers.take("q_scales", torch.float32, rows, config.heads))
+        attended = array(buffers.take("attended", torch.float32, rows, inner))
+        narrow = array(buffers.take("limbs", torch.int8, 2, rows, config.hidden))
+        wide = array(buffers.take("limbs_wide", torch.int8, 2, rows, config.feed_forward))
+        joined = array(buffers.take("limbs_heads", torch.int8, 2, rows, inner))
+        _, positions, slots, previous, sequences, tables, logit_rows = inputs
         for layer in range(config.layers):
             kv = cache.layers[layer]
             weight = self._vectors[f"{layer}.attention_norm"]
             steps.norm_quantize(x, weight, self._epsilon, narrow, scales, faults)
-            y = self._linear(layer, "qkv", narrow, scales, batch.segments, faults)
+            y = self._linear(layer, "qkv", narrow, scales, segments, faults, buffers)
             steps.rotate_store(y, self._rotary, positions, slots, previous, q, q_scales, kv, faults)
             steps.attend(q, q_scales, kv, tables, sequences, positions, self._exp, self._factor, attended, faults)
             steps.quantize_rows(attended, joined, scales, faults)
-            steps.add(x, self._linear(layer, "output", joined, scales, batch.segments, faults))
+            steps.add(x, self._linear(layer, "output", joined, scales, segments, faults, buffers))
             weight = self._vectors[f"{layer}.feed_forward_norm"]
             steps.norm_quantize(x, weight, self._epsilon, narrow, scales, faults)
-            y = self._linear(layer, "gate_up", narrow, scales, batch.segments, faults)
+            y = self._linear(layer, "gate_up", narrow, scales, segments, faults, buffers)
             steps.silu_quantize(y, self._sigmoid, wide, scales, faults)
-            steps.add(x, self._linear(layer, "down", wide, scales, batch.segments, faults))
-        return self._logits(x_tensor, batch.logit_rows, faults_tensor), faults_tensor
+            steps.add(x, self._linear(layer, "down", wide, scales, segments, faults, buffers))
+        logits = self._logits(x_tensor, logit_rows, faults_tensor, buffers)
+        steps.join_faults(faults_tensor)
+        return logits, faults_tensor
 
-    def _embed(self, tokens: Any) -> Any:
-        table = self._embedding
-        x = table.w[tokens].astype(np.float32) * table.scales[tokens][:, None]
-        if table.count:
-            residual = tokens + table.outputs
-            x += table.w[residual].astype(np.float32) * table.scales[residual][:, None]
-        return x
-
-    def _logits(self, x: Tensor, logit_rows: Any, faults: Tensor) -> Tensor:
+    def _logits(self, x: Tensor, logit_rows: Any, faults: Tensor, buffers: Buffers) -> Tensor:
         steps = self.steps
-        wanted = torch.from_numpy(np.ascontiguousarray(logit_rows, np.int64)).to(steps.device)
+        wanted = torch.from_numpy(logit_rows) if isinstance(logit_rows, np.ndarray) else logit_rows
         rows = len(wanted)
         if not rows:
             return torch.empty((0, self.config.vocabulary), dtype=torch.float32)
-        limbs = steps.array(self._buffer("limbs", torch.int8, 2, rows, self.config.hidden))
-        scales = steps.array(self._buffer("scales", torch.float32, rows))
+        limbs = steps.array(buffers.take("limbs", torch.int8, 2, rows, self.config.hidden))
+        scales = steps.array(buffers.take("scales", torch.float32, rows))
         chosen = torch.zeros(rows, dtype=torch.bool, device=steps.device)
         steps.norm_quantize(
             steps.array(x[wanted]), self._vectors["norm"], self._epsilon, limbs, scales, steps.array(chosen)
         )  # fmt: skip
-        parts = self._product(self._head, limbs, scales, "logits")
+        parts = self._product(self._head, limbs, scales, "logits", buffers, steps.linear)
         tensor = torch.from_numpy(parts) if isinstance(parts, np.ndarray) else parts
-        tensor = tensor[:, : self.config.vocabulary]
+        tensor = steps.join_logits(tensor[:, : tensor.shape[1] - self._residuals[self._head][1]])
         # An infinity would survive the argmax; a sum of absolute values shows it in one pass.
         chosen |= ~torch.isfinite(tensor.abs().amax(-1))
         faults[wanted] |= chosen
         return tensor
 
-    def _linear(self, layer: int, group: str, limbs: Any, scales: Any, segments: Sequence[Segment], faults: Any) -> Any:
-        y = self._product(f"{layer}.{group}", limbs, scales, "y")
+    def _linear(
+        self,
+        layer: int,
+        group: str,
+        limbs: Any,
+        scales: Any,
+        segments: Sequence[Segment],
+        faults: Any,
+        buffers: Buffers,
+    ) -> Any:
+        steps, spread = self.steps, group in ("output", "down")
+        product = steps.linear_across if spread else steps.linear
+        y = self._product(f"{layer}.{group}", limbs, scales, "y", buffers, product)
         users = []
         for segment in segments:
             modules = (adapter.groups.get((layer, group)) for adapter in segment.adapters)
@@ -192,27 +244,17 @@ class Transformer:
             if groups:
                 users.append(LoraRows(segment.first, segment.last, groups))
         if users:
-            self.steps.lora_apply(limbs, scales, users, y, faults)
+            (steps.lora_across if spread else steps.lora_apply)(limbs, scales, users, y, faults)
         return y
 
-    def _product(self, name: str, limbs: Any, scales: Any, into: str) -> Any:
+    def _product(self, name: str, limbs: Any, scales: Any, into: str, buffers: Buffers, product: Any) -> Any:
         weight, weight_scales = self._matrices[name]
-        y = self.steps.array(self._buffer(into, torch.float32, limbs.shape[1], weight.shape[0]))
-        self.steps.linear(limbs, scales, weight, weight_scales, y)
+        y = self.steps.array(buffers.take(into, torch.float32, limbs.shape[1], weight.shape[0]))
+        product(limbs, scales, weight, weight_scales, y)
         first, count = self._residuals[name]
         if count:
             fold_residual(y, first, count)
         return y
-
-    def _buffer(self, name: str, kind: torch.dtype, *shape: int) -> Tensor:
-        """Scratch memory, kept between steps and grown when a step needs more."""
-        size = 1
-        for extent in shape:
-            size *= extent
-        held = self._buffers.get(name)
-        if held is None or held.numel() < size:
-            held = self._buffers[name] = torch.empty(size, dtype=kind, device=self.steps.device)
-        return held[:size].view(shape)
 
 
 def _tensor(array: Any) -> Tensor:
