@@ -1,6 +1,7 @@
 """Documents and other content over REST.
 
-POST /v1/documents?name=&licence=&title=   the body is the document; 201 once it is on disk
+POST /v1/documents?name=&licence=&title=   the body is the document, .txt or .md; 201 once it is on disk. Text that was taken from
+     another file names it: &source={"name", "mediaType", "hash", "tool"}
 POST /v1/content                           a JSON object of at most 64 KiB (a Datanet's description); 201
 GET  /v1/content                           how much of what the chain names is on this node
 GET  /v1/content/{hash}                    content by its hash as bytes, a folder as JSON
@@ -18,6 +19,7 @@ from openledger.evm_ext.proofs.domain import FOLDER
 from openledger.node.api.errors import ApiError, hash_parameter
 from openledger.node.api.refusals import refusing
 from openledger.node.content import ContentStore
+from openledger.node.datanets.documents import BadMetadata, source_of
 from openledger.node.datanets.follower import ContentFollower
 from openledger.node.datanets.service import MAX_SMALL_CONTENT_BYTES, PublishingService
 from openledger.node.http import Request, Response, Router, StreamingResponse
@@ -61,8 +63,12 @@ class ContentApi:
                     "bad_parameter",
                     f"{parameter} is missing: POST /v1/documents?name=whales.md&licence=CC0-1.0 with the document as body",
                 )
+        try:
+            source = source_of(orjson.loads(request.query.get("source", "null")))
+        except orjson.JSONDecodeError as error:
+            raise BadMetadata("source is not JSON: it names the file that the text was taken from") from error
         accepted = await publishing.accept_document(
-            request.query["name"], request.body, request.query["licence"], request.query.get("title", "")
+            request.query["name"], request.body, request.query["licence"], request.query.get("title", ""), source
         )
         return Response.json(
             {

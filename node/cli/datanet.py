@@ -13,18 +13,21 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from openledger.genesis.counted import counted
+from openledger.kernels.documents import MAX_DOCUMENT_BYTES, SUPPORTED_SUFFIXES, DocumentError
 from openledger.node.cli.options import Account, ApiUrl, ClientPortOffset, KeyFile, RpcUrl
 from openledger.node.cli.session import endpoints, wallet
 from openledger.node.datanets import client
 from openledger.node.datanets.drafts import FOLDER
 from openledger.node.errors import UserError
+from openledger.node.extraction.extract import EXTRACTED_SUFFIXES, extract_file
+from openledger.node.network import write_atomically
 from openledger.node.payer import Api
 from openledger.node.rpc_client import RpcClient
 
 app = typer.Typer(help="Create Datanets, contribute documents, approve them, publish versions.", no_args_is_help=True)
 
 Datanet = Annotated[int, typer.Argument(min=1, help="The Datanet's number.")]
-SUFFIXES = (".txt", ".md")
+SUFFIXES = (*SUPPORTED_SUFFIXES, *EXTRACTED_SUFFIXES)
 
 
 def _console() -> Console:
@@ -59,7 +62,12 @@ def create(
 @app.command("add")
 def add(
     datanet: Datanet,
-    files: Annotated[list[Path], typer.Argument(help="Documents (.txt, .md), or folders of them.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Documents (.txt, .md, and text from .pdf, .docx, .csv, .jsonl, .parquet), or folders of them."
+        ),
+    ],
     licence: Annotated[str, typer.Option("--licence", "--license", help="SPDX expression, such as CC0-1.0.")],
     account: Account = None,
     key_file: KeyFile = None,
@@ -70,7 +78,9 @@ def add(
 ) -> None:
     """Contribute documents: commit, upload, reveal. An interrupted call can simply be repeated.
 
-    Example: `openledger datanet add 1 ambergris.md the-blanket.md --licence CC0-1.0 --account 2`
+    Of a PDF, a Word document or a table the text is contributed; `datanet extract` shows it before.
+
+    Example: `openledger datanet add 1 ambergris.md report.pdf --licence CC0-1.0 --account 2`
     """
     where, signer = endpoints(rpc, api, port_offset), wallet(account, key_file)
     chosen = _files(files)
@@ -79,7 +89,10 @@ def add(
     async def run() -> list[client.Contributed]:
         async with RpcClient(where.rpc) as chain, Api(where.api) as node:
             rules = await client.economy(node)
-            documents = [client.read_file(path, licence, rules.max_document_bytes) for path in chosen]
+            documents = [
+                await trio.to_thread.run_sync(client.read_file, path, licence, rules.max_document_bytes)
+                for path in chosen
+            ]
             with Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
@@ -99,6 +112,29 @@ def add(
         console.print(
             f"contribution {contributed.contribution}: {contributed.name}, waits for the owner's approval", markup=False
         )
+
+
+@app.command("extract")
+def extract(
+    file: Annotated[Path, typer.Argument(help=f"A {', '.join(EXTRACTED_SUFFIXES)} file.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the text goes; none given: to the terminal.")
+    ] = None,
+) -> None:
+    """Show the text that would be contributed of a PDF, a Word document or a table. Nothing is sent anywhere.
+
+    Example: `openledger datanet extract report.pdf -o report.txt`
+    """
+    try:
+        text = extract_file(file, limit_bytes=MAX_DOCUMENT_BYTES)
+        if output is None:
+            typer.echo(text.data.decode(), nl=False)
+        else:
+            write_atomically(output, text.data)
+    except DocumentError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"cannot read or write {error.filename or file}: {error.strerror}") from error
 
 
 def _files(paths: list[Path]) -> list[Path]:

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 import trio
 
 from openledger.evm_ext.proofs.datanet import Contribution, ContributionStatus, registry_domain
 from openledger.genesis.parameters import MICRO_OPEN_WEI
 from openledger.kernels.documents import DocumentError
 from openledger.node.contract_reads import block_number, events_of, read, send_all
-from openledger.node.datanets.documents import CheckedDocument, check_document
+from openledger.node.datanets.documents import CheckedDocument, check_document, shown_source
 from openledger.node.datanets.drafts import ContributionDraft, Drafts
 from openledger.node.errors import UserError
+from openledger.node.extraction.extract import EXTRACTED_SUFFIXES, extract_file
 from openledger.node.payer import Api, ApiRefused
 from openledger.node.predeploy_contracts import datanet_registry
 from openledger.node.revert_words import in_words
@@ -124,8 +126,12 @@ async def create_datanet(
 
 
 def read_file(path: Path, licence: str, limit_bytes: int) -> CheckedDocument:
-    """A file as a document that may be contributed. Raises UserError saying what to change."""
+    """A file as a document that may be contributed, its text if it is of another kind. Raises UserError saying what to
+    change."""
     try:
+        if path.suffix.lower() in EXTRACTED_SUFFIXES:
+            text = extract_file(path, limit_bytes=limit_bytes)
+            return check_document(text.name, text.data, licence, limit_bytes=limit_bytes, source=text.source)
         size = path.stat().st_size
         # Type and size are told before a byte is read.
         data = path.read_bytes() if size <= limit_bytes else bytes(limit_bytes + 1)
@@ -286,10 +292,11 @@ def _reveal_arguments(draft: ContributionDraft, chain_id: int, deadline: int, wa
 
 async def _upload(api: Api, document: CheckedDocument) -> None:
     about = document.metadata
+    source = {} if about.source is None else {"source": orjson.dumps(shown_source(about.source)).decode()}
     kept = await api.request(
         "POST",
         "/v1/documents",
-        params={"name": about.name, "licence": about.licence, "title": about.title},
+        params={"name": about.name, "licence": about.licence, "title": about.title, **source},
         content=document.data,
         headers={"content-type": about.media_type},
     )

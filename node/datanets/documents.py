@@ -5,6 +5,7 @@ The same check runs before a contributor commits to a document and again where i
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,6 +17,7 @@ from openledger.evm_ext.proofs.content import content_hash
 from openledger.genesis.parameters import EconomyParameters
 from openledger.kernels.documents import DocumentError, EmptyDocument, parse_document
 from openledger.node.errors import UserError
+from openledger.node.extraction.extract import Source
 
 MAX_DOCUMENT_BYTES = EconomyParameters.max_document_bytes
 MIN_WORDS = 20
@@ -37,21 +39,26 @@ class BadMetadata(UserError):
 
 @dataclass(frozen=True)
 class DocumentMetadata:
-    """What a contribution's `metadataHash` commits to, in one JSON form. `licence` is an SPDX expression."""
+    """What a contribution's `metadataHash` commits to, in one JSON form. `licence` is an SPDX expression; `source` is
+    the file of another kind that the text was taken from (version 2 of the form, without it version 1)."""
 
     name: str
     media_type: str
     licence: str
     title: str
+    source: Source | None = None
 
     def encode(self) -> bytes:
-        document = {
+        document: dict[str, Any] = {
             "version": 1,
             "name": self.name,
             "mediaType": self.media_type,
             "license": self.licence,
             "title": self.title,
         }
+        if (source := self.source) is not None:
+            document["version"] = 2
+            document["source"] = shown_source(source)
         return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
     @property
@@ -69,11 +76,34 @@ class DocumentMetadata:
         except orjson.JSONDecodeError as error:
             raise BadMetadata("the metadata is not JSON") from error
         keys = {"version", "name", "mediaType", "license", "title"}
-        if not isinstance(value, dict) or set(value) != keys or value["version"] != 1:
+        source = value.pop("source", None) if isinstance(value, dict) else None
+        if not isinstance(value, dict) or set(value) != keys or value["version"] != (1 if source is None else 2):
             raise BadMetadata(f"metadata has exactly the fields {', '.join(sorted(keys))}, and version 1")
         if not all(isinstance(value[key], str) for key in keys - {"version"}):
             raise BadMetadata("every field of metadata but its version is text")
-        return cls(value["name"], value["mediaType"], value["license"], value["title"])
+        return cls(value["name"], value["mediaType"], value["license"], value["title"], source_of(source))
+
+
+def shown_source(source: Source) -> dict[str, str]:
+    """A source in JSON, as metadata holds it."""
+    return {
+        "name": source.name,
+        "mediaType": source.media_type,
+        "hash": "0x" + source.hash.hex(),
+        "tool": source.tool,
+    }
+
+
+def source_of(value: Any) -> Source | None:
+    """The source in its JSON form; None for None. Raises BadMetadata."""
+    if value is None:
+        return None
+    keys = {"name", "mediaType", "hash", "tool"}
+    if not isinstance(value, dict) or set(value) != keys or not all(isinstance(part, str) for part in value.values()):
+        raise BadMetadata(f"the source in metadata has exactly the fields {', '.join(sorted(keys))}, all text")
+    if not re.fullmatch(r"0x[0-9a-f]{64}", value["hash"]):
+        raise BadMetadata("the hash of the source in metadata has 32 bytes, as 0x and 64 lower-case hex digits")
+    return Source(value["name"], value["mediaType"], bytes.fromhex(value["hash"][2:]), value["tool"])
 
 
 @dataclass(frozen=True)
@@ -102,7 +132,13 @@ def canonical_licence(expression: str) -> str:
 
 
 def check_document(
-    name: str, data: bytes, licence: str, *, title: str = "", limit_bytes: int = MAX_DOCUMENT_BYTES
+    name: str,
+    data: bytes,
+    licence: str,
+    *,
+    title: str = "",
+    limit_bytes: int = MAX_DOCUMENT_BYTES,
+    source: Source | None = None,
 ) -> CheckedDocument:
     """The document in `data`, whose type is told by its file name and confirmed by what is in it.
 
@@ -121,7 +157,8 @@ def check_document(
     if len(title) > MAX_TITLE_CHARACTERS:
         raise BadMetadata(f"a title has at most {MAX_TITLE_CHARACTERS} characters, not {len(title)}: shorten it")
     media_type = MEDIA_TYPES[PurePosixPath(plain).suffix.lower()]
-    return CheckedDocument(data, DocumentMetadata(plain, media_type, canonical_licence(licence), title), words)
+    metadata = DocumentMetadata(plain, media_type, canonical_licence(licence), title, source)
+    return CheckedDocument(data, metadata, words)
 
 
 def indexed_name(metadata: bytes | None) -> str:

@@ -19,6 +19,7 @@ from openledger.node.datanets.documents import CheckedDocument, DocumentMetadata
 from openledger.node.datanets.outbox import Outbox, OutboxItem
 from openledger.node.datanets.registered import Registered
 from openledger.node.errors import UserError
+from openledger.node.extraction.extract import Source
 from openledger.node.predeploy_contracts import datanet_registry
 from openledger.node.registry import ContributionRecord
 from openledger.node.rpc_client import RpcClient, RpcError, RpcUnavailable
@@ -83,13 +84,15 @@ class PublishingService:
 
     # taking in; each returns when it is durable
 
-    async def accept_document(self, name: str, data: bytes, licence: str, title: str = "") -> Accepted:
+    async def accept_document(
+        self, name: str, data: bytes, licence: str, title: str = "", source: Source | None = None
+    ) -> Accepted:
         """Keep a document. Raises DocumentError, BadMetadata, OutboxFull."""
-        return await trio.to_thread.run_sync(self._accept_document, name, data, licence, title)
+        return await trio.to_thread.run_sync(self._accept_document, name, data, licence, title, source)
 
-    def _accept_document(self, name: str, data: bytes, licence: str, title: str) -> Accepted:
+    def _accept_document(self, name: str, data: bytes, licence: str, title: str, source: Source | None) -> Accepted:
         checked: CheckedDocument = check_document(
-            name, data, licence, title=title, limit_bytes=self._max_document_bytes
+            name, data, licence, title=title, limit_bytes=self._max_document_bytes, source=source
         )
         metadata = checked.metadata.encode()
         self._make_sure_of_room(len(data) + len(metadata))

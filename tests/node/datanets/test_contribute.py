@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 import trio
 
@@ -106,6 +107,23 @@ async def test_an_interrupted_contribution_goes_on_with_its_first_commitment(net
         assert stages == ["done"]
         with pytest.raises(UserError, match="already holds this document"):
             await contribute(net, node, net.bob, datanet, [document])
+
+
+async def test_rows_of_a_table_are_contributed_as_text_that_names_its_source(net, tmp_path):
+    rows = tmp_path / "foxes.jsonl"
+    rows.write_bytes(orjson.dumps({"text": TEXT.decode()}))
+    async with net.node("a") as node:
+        datanet = await client.create_datanet(net.rpc, node.api, net.owner, "foxes")
+        document = client.read_file(rows, "CC0-1.0", 1 << 20)
+        await contribute(net, node, net.alice, datanet, [document])
+        (shown,) = await client.contributions(node.api, datanet)
+        assert shown["metadata"]["name"] == "foxes.txt"
+        assert shown["metadata"]["source"]["name"] == "foxes.jsonl"
+        assert shown["metadata"]["source"]["hash"] == "0x" + content_hash(rows.read_bytes()).hex()
+        for source in ("{", "[]", '{"name": "a"}'):
+            parameters = {"name": "foxes.md", "licence": "MIT", "source": source}
+            with pytest.raises(ApiRefused, match="source"):
+                await node.api.request("POST", "/v1/documents", params=parameters, content=TEXT)
 
 
 async def test_an_unknown_datanet_costs_nothing(net):
