@@ -19,6 +19,8 @@ import numpy as np
 from openledger.evm_ext.proofs.content import content_hash, folder_hash
 from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.ops.limits import MAX_RANK
+from openledger.kernels.ops.lora_layout import GROUPS, ModuleShape, Shapes
+from openledger.kernels.ops.lora_layout import ModuleWeights as ModuleWeights
 
 CONFIG_FILE: Final = "adapter_config.json"
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
@@ -71,17 +73,6 @@ class AdapterInfo:
     modules: Mapping[tuple[int, str], ModuleEntry]
     bytes: int
     max_rank: int
-
-
-@dataclass(frozen=True)
-class ModuleWeights:
-    """One adapted matrix, quantised: `a` int8 [rank, K], `b` int8 [N, rank], a binary32 scale per row of each."""
-
-    a: Any
-    a_scales: Any
-    b: Any
-    b_scales: Any
-    alpha: Any
 
 
 def module_shape(config: ModelConfig, module: str) -> tuple[int, int]:
@@ -165,9 +156,18 @@ def read_adapter(info: AdapterInfo, config: ModelConfig) -> dict[tuple[int, str]
     return weights
 
 
-def group_of(module: str) -> str:
-    """The linear layer that a module is part of."""
-    return _MODULES[module][1]
+def group_shapes(config: ModelConfig) -> Shapes:
+    """The modules of each group of a layer, and where their outputs stand."""
+    groups = []
+    for group in GROUPS:
+        column, shapes = 0, []
+        for module, (_, of) in _MODULES.items():
+            if of == group:
+                outputs, inputs = module_shape(config, module)
+                shapes.append(ModuleShape(module, column, outputs, inputs))
+                column += outputs
+        groups.append(tuple(shapes))
+    return tuple(groups)
 
 
 def _quantize(values: Any) -> tuple[Any, Any]:

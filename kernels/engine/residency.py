@@ -2,13 +2,10 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from openledger.kernels.engine.adapters import (
     CONFIG_FILE,
@@ -16,53 +13,21 @@ from openledger.kernels.engine.adapters import (
     AdapterRefused,
     ModuleWeights,
     adapter_digest,
-    group_of,
+    group_shapes,
     inspect_adapter,
     read_adapter,
 )
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.messages import Adapter
 from openledger.kernels.model.config import ModelConfig
-from openledger.kernels.model.transformer import Lora
-from openledger.kernels.ops.lora import LoraGroup
+from openledger.kernels.ops.lora_layout import Lora, pack_lora
 
 
 def stack_adapter(
-    modules: dict[tuple[int, str], ModuleWeights], config: ModelConfig, array: Callable[[Any], Any]
+    modules: Mapping[tuple[int, str], ModuleWeights], config: ModelConfig, array: Callable[[Any], Any]
 ) -> Lora:
-    """The modules of an adapter as the forward pass takes them, those that share an input together."""
-    head = config.head_size
-    columns = {
-        "q_proj": 0,
-        "k_proj": config.heads * head,
-        "v_proj": (config.heads + config.kv_heads) * head,
-        "o_proj": 0,
-        "gate_proj": 0,
-        "up_proj": config.feed_forward,
-        "down_proj": 0,
-    }
-    grouped: dict[tuple[int, str], list[tuple[int, ModuleWeights]]] = {}
-    for (layer, module), weights in modules.items():
-        grouped.setdefault((layer, group_of(module)), []).append((columns[module], weights))
-    groups = {}
-    for key, members in grouped.items():
-        members.sort(key=lambda member: member[0])
-        descriptions, start = [], 0
-        for column, weights in members:
-            width, rank = weights.b.shape
-            descriptions.append((rank, column, width, start))
-            start += rank * width
-        parts = (
-            np.concatenate([w.a for _, w in members]),
-            np.concatenate([w.a_scales for _, w in members]),
-            np.concatenate([w.b.T.reshape(-1) for _, w in members]),
-            np.concatenate([w.b_scales for _, w in members]),
-            np.array(descriptions, np.int64),
-            np.array([w.alpha for _, w in members], np.float32),
-        )
-        placed = LoraGroup(*(array(torch.from_numpy(np.ascontiguousarray(part))) for part in parts))
-        groups[key] = placed._replace(modules=parts[4])
-    return Lora(groups)
+    """The modules of an adapter as the forward pass takes them. `config` may be a share of a model's."""
+    return pack_lora(group_shapes(config), config.layers, modules).place(array)
 
 
 class AdapterStore:

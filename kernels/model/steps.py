@@ -44,9 +44,10 @@ def _directly(step: Callable[[], None]) -> Callable[[], None]:
 class Steps(NamedTuple):
     """One backend. `array` turns a torch tensor into what the operations take, on the `device` where they compute;
     `scalar` does so with a number that is rounded to binary32; `linear` takes limbs, scales, weights, their scales and
-    where the result goes; `integer_product` gives only its sums, an int64 tensor [T, N]; `record` makes a function that
-    does again what a step did, over the same buffers. `linear_across` to `join_faults` are for layers
-    whose inputs are spread over processes (`openledger.kernels.parallel`); in one process they add nothing."""
+    where the result goes; `lora_plan` makes of a batch's `Use`s what `lora_run` takes at every layer; `integer_product` gives only its
+    sums, an int64 tensor [T, N]; `record` makes a function that does again what a step did, over the same buffers.
+    `linear_across` to `join_faults` are for layers whose inputs are spread over processes
+    (`openledger.kernels.parallel`); in one process they add nothing."""
 
     name: Backend
     device: str
@@ -58,14 +59,15 @@ class Steps(NamedTuple):
     rotate_store: Callable[..., None]
     attend: Callable[..., None]
     silu_quantize: Callable[..., None]
-    lora_apply: Callable[..., None]
+    lora_plan: Callable[[Any], Any]
+    lora_run: Callable[..., None]
     add: Callable[..., Any]
     sample: Callable[..., Any]
     hash_rows: Callable[..., Any]
     embed: Callable[..., None]
     integer_product: Callable[[Any, Any], Tensor]
     linear_across: Callable[[Any, Any, Any, Any, Any], None]
-    lora_across: Callable[..., None]
+    lora_across: Callable[..., None] | None = None
     join_logits: Callable[[Tensor], Tensor] = lambda logits: logits
     join_faults: Callable[[Tensor], None] = lambda faults: None
     record: Callable[[Callable[[], None]], Callable[[], None]] = _directly
@@ -89,14 +91,14 @@ def torch_steps(product: linear.Product) -> Steps:
         rotary.rotate_store,
         attention.attend,
         activation.silu_quantize,
-        lora.lora_apply,
+        lora.lora_plan,
+        lora.lora_run,
         lambda x, y: x.add_(y),
         sampling.sample,
         fingerprint.hash_rows,
         embedding.embed,
         integer_product=lambda limbs, weight: scratch.sums(product, limbs, weight),
         linear_across=linear_layer,
-        lora_across=lora.lora_apply,
     )
 
 
@@ -122,14 +124,14 @@ def host_steps(product: linear.Product) -> Steps:
         rotary.rotate_store_host,
         attention.attend_host,
         activation.silu_quantize_host,
-        lora.lora_apply_host,
+        lora.lora_plan,
+        lora.lora_run_host,
         lambda x, y: np.add(x, y, out=x),
         sampling.sample_host,
         fingerprint.hash_rows_host,
         embedding.embed_host,
         integer_product=lambda limbs, weight: scratch.sums(product, torch.from_numpy(limbs), torch.from_numpy(weight)),
         linear_across=linear_layer,
-        lora_across=lora.lora_apply_host,
     )
 
 
@@ -178,14 +180,14 @@ def triton_steps(backend: Literal["interpret", "triton"]) -> Steps:
         rotary.rotate_store,
         attention.attend,
         activation.silu_quantize,
-        lora.lora_apply,
+        lambda uses: lora.lora_plan(uses, device),
+        lora.lora_run,
         lambda x, y: x.add_(y),
         sampling.sample,
         fingerprint.hash_rows,
         embedding.embed,
         linear.integer_product,
         linear.linear,
-        lora.lora_apply,
         record=_cuda_graph if backend == "triton" else _directly,
     )
 

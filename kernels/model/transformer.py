@@ -22,24 +22,13 @@ from openledger.kernels.model.steps import Steps
 from openledger.kernels.model.weights import Weights
 from openledger.kernels.ops.attention import attention_table
 from openledger.kernels.ops.linear import fold_residual
-from openledger.kernels.ops.lora import LoraGroup, LoraRows
+from openledger.kernels.ops.lora import users_at
+from openledger.kernels.ops.lora_layout import Lora as Lora
+from openledger.kernels.ops.lora_plan import Use
 from openledger.kernels.ops.rotary import KvLayer
 
-
-@dataclass(frozen=True)
-class Lora:
-    """An adapter as the forward pass takes it: (layer, group name) -> its modules there."""
-
-    groups: dict[tuple[int, str], LoraGroup]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Rows `first` .. `last` of the batch that use these adapters, in this order."""
-
-    first: int
-    last: int
-    adapters: tuple[Lora, ...]
+Segment = Use
+"""Rows `first` .. `last` of the batch that use these adapters (`Lora`), in this order."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +150,12 @@ class Transformer:
         flat = self.steps.array(torch.from_numpy(np.concatenate([np.ravel(part) for part in parts]).astype(np.int64)))
         ends = np.cumsum([np.size(part) for part in parts]).tolist()
         arrays = [flat[end - np.size(part) : end].reshape(np.shape(part)) for part, end in zip(parts, ends)]
-        return self.run(Inputs(*arrays), batch.segments, cache, self._buffers)
+        plan = self.steps.lora_plan(batch.segments) if batch.segments else None
+        return self.run(Inputs(*arrays), plan, cache, self._buffers)
 
-    def run(
-        self, inputs: Inputs, segments: Sequence[Segment], cache: KvCache, buffers: Buffers
-    ) -> tuple[Tensor, Tensor]:
-        """`forward` of what is on the device already, in `buffers`: reads nothing back and, without segments, sends nothing,
-        so that a GPU can record it."""
+    def run(self, inputs: Inputs, plan: Any, cache: KvCache, buffers: Buffers) -> tuple[Tensor, Tensor]:
+        """`forward` of what is on the device already, in `buffers`, with what `steps.lora_plan` gave: reads nothing back and
+        sends nothing, so that a GPU can record it."""
         config, steps, rows = self.config, self.steps, len(inputs.tokens)
         array = steps.array
         inner = config.heads * config.head_size
@@ -190,16 +178,16 @@ class Transformer:
             kv = cache.layers[layer]
             weight = self._vectors[f"{layer}.attention_norm"]
             steps.norm_quantize(x, weight, self._epsilon, narrow, scales, faults)
-            y = self._linear(layer, "qkv", narrow, scales, segments, faults, buffers)
+            y = self._linear(layer, "qkv", narrow, scales, plan, faults, buffers)
             steps.rotate_store(y, self._rotary, positions, slots, previous, q, q_scales, kv, faults)
             steps.attend(q, q_scales, kv, tables, sequences, positions, self._exp, self._factor, attended, faults)
             steps.quantize_rows(attended, joined, scales, faults)
-            steps.add(x, self._linear(layer, "output", joined, scales, segments, faults, buffers))
+            steps.add(x, self._linear(layer, "output", joined, scales, plan, faults, buffers))
             weight = self._vectors[f"{layer}.feed_forward_norm"]
             steps.norm_quantize(x, weight, self._epsilon, narrow, scales, faults)
-            y = self._linear(layer, "gate_up", narrow, scales, segments, faults, buffers)
+            y = self._linear(layer, "gate_up", narrow, scales, plan, faults, buffers)
             steps.silu_quantize(y, self._sigmoid, wide, scales, faults)
-            steps.add(x, self._linear(layer, "down", wide, scales, segments, faults, buffers))
+            steps.add(x, self._linear(layer, "down", wide, scales, plan, faults, buffers))
         logits = self._logits(x_tensor, logit_rows, faults_tensor, buffers)
         steps.join_faults(faults_tensor)
         return logits, faults_tensor
@@ -230,21 +218,19 @@ class Transformer:
         group: str,
         limbs: Any,
         scales: Any,
-        segments: Sequence[Segment],
+        plan: Any,
         faults: Any,
         buffers: Buffers,
     ) -> Any:
         steps, spread = self.steps, group in ("output", "down")
         product = steps.linear_across if spread else steps.linear
         y = self._product(f"{layer}.{group}", limbs, scales, "y", buffers, product)
-        users = []
-        for segment in segments:
-            modules = (adapter.groups.get((layer, group)) for adapter in segment.adapters)
-            groups = tuple(module for module in modules if module is not None)
-            if groups:
-                users.append(LoraRows(segment.first, segment.last, groups))
-        if users:
-            (steps.lora_across if spread else steps.lora_apply)(limbs, scales, users, y, faults)
+        if plan is not None and spread and steps.lora_across is not None:
+            users = users_at(plan.uses, layer, group)
+            if users:
+                steps.lora_across(limbs, scales, users, y, faults)
+        elif plan is not None:
+            steps.lora_run(limbs, scales, plan, layer, group, y, faults)
         return y
 
     def _product(self, name: str, limbs: Any, scales: Any, into: str, buffers: Buffers, product: Any) -> Any:

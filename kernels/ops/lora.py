@@ -7,35 +7,24 @@ an input (query, key and value; gate and up) are one group: their outputs are co
 |A part| <= 32639 * 127 * K as in the linear layer; the B part is exact in int32 for ranks up to 256.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
+import torch
+from numba import carray, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from torch import Tensor
 
 from openledger.kernels.ops.host import PARALLEL_ROWS, ROW_BLOCK, kernel, parallel_kernel
+from openledger.kernels.ops.lora_layout import FIELDS, FIRST_MODULE, GROUPS, MODULE_FIELDS, MODULES, LoraGroup
+from openledger.kernels.ops.lora_plan import Plan, Use, plan_rows
 from openledger.kernels.ops.quantize import largest_magnitude_host, quantize
 
 _MAX_Q = np.float32(32639)
 _TINY = np.float32(2.0**-100)
 _FINITE = np.finfo(np.float32).max
-
-
-class LoraGroup(NamedTuple):
-    """One adapter's modules of one group, stacked; arrays or tensors.
-
-    `a` [R, K] int8 and `a_scales` [R]: the A matrices one after the other. `b` [sum of rank * width] int8:
-    each B transposed to [rank, width]; `b_scales` [sum of widths]. `modules` [M, 4] int64, on the CPU always: rank,
-    first column of `y`, width, and where the module's B begins; `alphas` [M].
-    """
-
-    a: Any
-    a_scales: Any
-    b: Any
-    b_scales: Any
-    modules: Any
-    alphas: Any
 
 
 class LoraRows(NamedTuple):
@@ -70,82 +59,175 @@ def lora_add(limbs: Tensor, scales: Tensor, first: int, last: int, group: LoraGr
         width_offset += width
 
 
+def users_at(uses: Sequence[Use], layer: int, group: str) -> list[LoraRows]:
+    """Who uses adapters at one place, as the definition takes it."""
+    users = []
+    for use in uses:
+        groups = tuple(part for adapter in use.adapters if (part := adapter.group(layer, group)) is not None)
+        if groups:
+            users.append(LoraRows(use.first, use.last, groups))
+    return users
+
+
+def lora_plan(uses: Sequence[Use]) -> Plan | None:
+    """What `lora_run` takes, for all layers of a step; None where nobody uses an adapter."""
+    return plan_rows(uses, ROW_BLOCK)
+
+
+def lora_run(limbs: Tensor, scales: Tensor, plan: Plan, layer: int, group: str, y: Tensor, faults: Tensor) -> None:
+    """Add the adapters of a whole batch to one layer's group."""
+    lora_apply(limbs, scales, users_at(plan.uses, layer, group), y, faults)
+
+
+def _as_pointer(context: Any, address: Any) -> Any:
+    """An address as a pointer that `carray` takes."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+_pointer: Any = intrinsic(_as_pointer)
+
+
 @kernel
 def _lora_rows(
-    limbs: Any, scales: Any, a: Any, a_scales: Any, b: Any, b_scales: Any, modules: Any, alphas: Any,
-    y: Any, faults: Any, first: int, last: int,
-) -> None:  # fmt: skip
-    ranks, columns = a.shape
+    limbs: Any, scales: Any, order: Any, tiles: Any, entries: Any, place: int, y: Any, faults: Any, at: int
+) -> None:
+    """Tile `at`: for each of its rows, each adapter in turn."""
+    columns = limbs.shape[2]
+    first, count, first_entry, last_entry = tiles[at]
     x = np.empty(columns, np.int16)
-    u = np.empty(ranks, np.float32)
     acc = np.empty(y.shape[1], np.int32)
-    for t in range(first, last):
+    for index in range(first, first + count):
+        t = order[index]
         for k in range(columns):
             x[k] = np.int16(np.int32(limbs[0, t, k]) * np.int32(256) + np.int32(limbs[1, t, k]))
-        for r in range(ranks):
-            row = a[r]
-            total = np.int64(0)
-            whole = columns // 64
-            for block in range(whole):
-                part = np.int32(0)
-                left = x[64 * block : 64 * block + 64]
-                right = row[64 * block : 64 * block + 64]
-                for k in range(64):
-                    part = np.int32(part + np.int32(np.int32(left[k]) * np.int32(right[k])))
-                total += part
-            for k in range(64 * whole, columns):
-                total += np.int32(x[k]) * np.int32(row[k])
-            u[r] = np.float32(np.float32(np.float32(total) * scales[t]) * a_scales[r])
-        rank_offset = 0
-        width_offset = 0
-        for module in range(modules.shape[0]):
-            rank, column, width, start = modules[module]
-            part_u = u[rank_offset : rank_offset + rank]
-            largest = largest_magnitude_host(part_u)
-            s = np.float32(1.0)
-            if largest > _FINITE:
-                faults[t] = True
-            sums = acc[:width]
-            sums[:] = 0
-            if largest >= _TINY and largest <= _FINITE:
-                s = np.float32(largest / _MAX_Q)
-                for r in range(rank):
-                    whole_u = np.float32(np.rint(np.float32(part_u[r] / s)))
-                    uq = np.int32(min(max(whole_u, -_MAX_Q), _MAX_Q))
-                    b_row = b[start + r * width : start + (r + 1) * width]
-                    for n in range(width):
-                        sums[n] = np.int32(sums[n] + np.int32(uq * np.int32(b_row[n])))
-            alpha = alphas[module]
-            into = y[t][column : column + width]
-            b_scale = b_scales[width_offset : width_offset + width]
-            for n in range(width):
-                v = np.float32(np.float32(np.float32(sums[n]) * s) * b_scale[n])
-                into[n] = np.float32(into[n] + np.float32(alpha * v))
-            rank_offset += rank
-            width_offset += width
+        for entry in range(first_entry, last_entry):
+            data = entries[entry, 0]
+            row = carray(_pointer(entries[entry, 2] + place * FIELDS * 8), FIELDS, np.int64)
+            ranks = row[0]
+            if ranks == 0:
+                continue
+            a = carray(_pointer(data + row[1]), (ranks, columns), np.int8)
+            a_scales = carray(_pointer(data + row[2]), ranks, np.float32)
+            alphas = carray(_pointer(entries[entry, 1] + place * MODULES * 4), MODULES, np.float32)
+            u = np.empty(ranks, np.float32)
+            for r in range(ranks):
+                weights = a[r]
+                total = np.int64(0)
+                whole = columns // 64
+                for block in range(whole):
+                    part = np.int32(0)
+                    left = x[64 * block : 64 * block + 64]
+                    right = weights[64 * block : 64 * block + 64]
+                    for k in range(64):
+                        part = np.int32(part + np.int32(np.int32(left[k]) * np.int32(right[k])))
+                    total += part
+                for k in range(64 * whole, columns):
+                    total += np.int32(x[k]) * np.int32(weights[k])
+                u[r] = np.float32(np.float32(np.float32(total) * scales[t]) * a_scales[r])
+            for module in range(MODULES):
+                field = FIRST_MODULE + MODULE_FIELDS * module
+                rank, first_rank, column, width = row[field], row[field + 1], row[field + 2], row[field + 3]
+                if rank == 0:
+                    continue
+                part_u = u[first_rank : first_rank + rank]
+                largest = largest_magnitude_host(part_u)
+                s = np.float32(1.0)
+                if largest > _FINITE:
+                    faults[t] = True
+                sums = acc[:width]
+                sums[:] = 0
+                if largest >= _TINY and largest <= _FINITE:
+                    s = np.float32(largest / _MAX_Q)
+                    b = carray(_pointer(data + row[field + 4]), (rank, width), np.int8)
+                    for r in range(rank):
+                        whole_u = np.float32(np.rint(np.float32(part_u[r] / s)))
+                        uq = np.int32(min(max(whole_u, -_MAX_Q), _MAX_Q))
+                        b_row = b[r]
+                        for n in range(width):
+                            sums[n] = np.int32(sums[n] + np.int32(uq * np.int32(b_row[n])))
+                alpha = alphas[module]
+                into = y[t][column : column + width]
+                b_scale = carray(_pointer(data + row[field + 5]), width, np.float32)
+                for n in range(width):
+                    v = np.float32(np.float32(np.float32(sums[n]) * s) * b_scale[n])
+                    into[n] = np.float32(into[n] + np.float32(alpha * v))
+
+
+@kernel
+def _lora_serial(
+    limbs: Any, scales: Any, order: Any, tiles: Any, entries: Any, place: int, y: Any, faults: Any
+) -> None:
+    for at in range(tiles.shape[0]):
+        _lora_rows(limbs, scales, order, tiles, entries, place, y, faults, at)
 
 
 @parallel_kernel
 def _lora_parallel(
-    limbs: Any, scales: Any, a: Any, a_scales: Any, b: Any, b_scales: Any, modules: Any, alphas: Any,
-    y: Any, faults: Any, first: int, last: int,
-) -> None:  # fmt: skip
-    for block in prange((last - first + ROW_BLOCK - 1) // ROW_BLOCK):
-        begin = first + block * ROW_BLOCK
-        _lora_rows(
-            limbs, scales, a, a_scales, b, b_scales, modules, alphas, y, faults,
-            begin, min(begin + ROW_BLOCK, last),
-        )  # fmt: skip
+    limbs: Any, scales: Any, order: Any, tiles: Any, entries: Any, place: int, y: Any, faults: Any
+) -> None:
+    for at in prange(tiles.shape[0]):
+        _lora_rows(limbs, scales, order, tiles, entries, place, y, faults, at)
 
 
-def lora_add_host(limbs: Any, scales: Any, first: int, last: int, group: LoraGroup, y: Any, faults: Any) -> None:
-    """As `lora_add`, over numpy arrays."""
-    run = _lora_parallel if last - first >= PARALLEL_ROWS else _lora_rows
-    run(limbs, scales, *group, y, faults, first, last)
+def lora_run_host(limbs: Any, scales: Any, plan: Plan, layer: int, group: str, y: Any, faults: Any) -> None:
+    """As `lora_run`, over numpy arrays: one call, whoever uses which adapters."""
+    run = _lora_parallel if len(plan.order) >= PARALLEL_ROWS else _lora_serial
+    place = layer * len(GROUPS) + GROUPS.index(group)
+    run(limbs, scales, plan.order, plan.tiles, plan.entries, place, y, faults)
 
 
 def lora_apply_host(limbs: Any, scales: Any, users: Sequence[LoraRows], y: Any, faults: Any) -> None:
     """As `lora_apply`, over numpy arrays."""
-    for user in users:
-        for group in user.groups:
-            lora_add_host(limbs, scales, user.first, user.last, group, y, faults)
+    plan = lora_plan(uses_of_groups(users, lambda tensor: tensor.numpy()))
+    if plan is not None:
+        lora_run_host(limbs, scales, plan, 0, GROUPS[0], y, faults)
+
+
+class _OfGroup(NamedTuple):
+    """A group by itself, as if it were an adapter that has nothing else; `kept` is what the addresses point into."""
+
+    addresses: tuple[int, int, int]
+    widest: tuple[int, ...]
+    widths: tuple[int, ...]
+    kept: tuple[Any, ...]
+
+
+def uses_of_groups(users: Sequence[LoraRows], array: Callable[[Any], Any]) -> list[Use]:
+    """Groups that belong to no adapter, for one call: each gets a table of its own, whose offsets are addresses."""
+    groups = {id(group): group for user in users for group in user.groups}
+    areas = sorted({(column, width) for group in groups.values() for _, column, width, _ in group.modules.tolist()})
+    if len(areas) > MODULES:
+        raise ValueError(f"a group has at most {MODULES} modules, not {len(areas)}")
+    made = {key: _of_group(group, areas, array) for key, group in groups.items()}
+    return [Use(user.first, user.last, tuple(made[id(group)] for group in user.groups)) for user in users]
+
+
+def _of_group(group: LoraGroup, areas: list[tuple[int, int]], array: Callable[[Any], Any]) -> _OfGroup:
+    modules = {(column, width): (rank, start) for rank, column, width, start in group.modules.tolist()}
+    row = np.zeros(FIELDS, np.int64)
+    total = sum(rank for rank, _ in modules.values())
+    row[:3] = total, address(group.a), address(group.a_scales)
+    alphas = np.zeros(MODULES, np.float32)
+    order = list(modules)
+    for index, area in enumerate(areas):
+        rank, start = modules.get(area, (0, 0))
+        before = order[: order.index(area)] if rank else []
+        row[FIRST_MODULE + MODULE_FIELDS * index :][:MODULE_FIELDS] = (
+            rank, sum(modules[other][0] for other in before), *area, address(group.b) + start,
+            address(group.b_scales) + 4 * sum(width for _, width in before),
+        )  # fmt: skip
+        if rank:
+            alphas[index] = float(group.alphas[order.index(area)])
+    kept = (group, array(torch.from_numpy(row)), array(torch.from_numpy(alphas)))
+    return _OfGroup((0, address(kept[2]), address(kept[1])), (total,), (max(width for _, width in areas),), kept)
+
+
+def address(part: Any) -> int:
+    """Where an array or a tensor begins."""
+    if isinstance(part, np.ndarray):
+        return int(part.__array_interface__["data"][0])
+    return int(part.data_ptr())

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from openledger.genesis.tables import EXP, SIGMOID, load_table, rotary_name
 from openledger.kernels.ops import activation, attention, linear, lora, norm, quantize, rotary
-from openledger.kernels.ops.lora import LoraGroup
+from openledger.kernels.ops.lora import LoraRows
+from openledger.kernels.ops.lora_layout import LoraGroup
 from openledger.kernels.ops.rotary import KvLayer
 
 torch.set_num_threads(1)
@@ -270,8 +271,8 @@ def test_a_lora_adapter_is_its_definition(backend: str) -> None:
     y, faults = floats((rows, width), 13), np.zeros(rows, bool)
     before = y.copy()
     group = LoraGroup(*wrap(backend, a, a_scales, b, b_scales, modules, alphas))
-    run = lora.lora_add if backend == "torch" else lora.lora_add_host
-    run(*wrap(backend, limbs, scales), 1, rows - 1, group, *wrap(backend, y, faults))
+    run = lora.lora_apply if backend == "torch" else lora.lora_apply_host
+    run(*wrap(backend, limbs, scales), [LoraRows(1, rows - 1, (group,))], *wrap(backend, y, faults))
     assert (y[0] == before[0]).all()
     assert (y[-1] == before[-1]).all()
     for t in range(1, rows - 1):
@@ -299,10 +300,10 @@ def test_host_kernels_fuse_nothing() -> None:
     limbs, scales, faults = limb_buffers(1, 64)
     norm._norm_rows(floats((1, 64), 1), floats((64,), 2), np.float32(1e-5), limbs, scales, faults, 0, 1)
     y, no = np.zeros((1, 128), np.float32), np.zeros(1, bool)
-    lora._lora_rows(
-        limbs, scales, np.ones((1, 64), np.int8), scales, np.ones(128, np.int8), np.ones(128, np.float32),
-        np.array([[1, 0, 128, 0]]), scales, y, no, 0, 1,
+    group = LoraGroup(
+        np.ones((1, 64), np.int8), scales, np.ones(128, np.int8), np.ones(128, np.float32), np.array([[1, 0, 128, 0]]), scales
     )  # fmt: skip
+    lora.lora_apply_host(limbs, scales, [LoraRows(0, 1, (group,))], y, no)
     for function in (norm._norm_rows, lora._lora_rows):
         dispatcher: Any = function
         # Code from the cache cannot be inspected: compile once more.

@@ -14,7 +14,8 @@ import torch
 
 from openledger.genesis.tables import EXP, SIGMOID, load_table
 from openledger.kernels.ops import activation, attention, fingerprint, linear, lora, norm, quantize, rotary, sampling
-from openledger.kernels.ops.lora import LoraGroup, LoraRows
+from openledger.kernels.ops.lora import LoraRows
+from openledger.kernels.ops.lora_layout import LoraGroup
 from openledger.kernels.ops.rotary import KvLayer
 from openledger.kernels.ops.triton import activation as triton_activation
 from openledger.kernels.ops.triton import attention as triton_attention

@@ -12,7 +12,8 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is made for Linux only")
 
-from openledger.kernels.ops.lora import LoraGroup, LoraRows
+from openledger.kernels.ops.lora import LoraRows
+from openledger.kernels.ops.lora_layout import LoraGroup
 from openledger.kernels.ops.rotary import KvLayer
 from openledger.kernels.ops.triton import (
     activation,
