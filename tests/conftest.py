@@ -226,18 +226,17 @@ class Shop:
 
 def bare_manifest(name: str, adapter_hash: bytes = bytes(32)) -> ReleaseManifest:
     """The model as this machine's engine has it, without Datanets."""
-    from openledger.kernels.model.config import config_from_metadata
-    from openledger.kernels.model.gguf import default_model_file, open_gguf
+    from openledger.kernels.model.files import open_model
     from openledger.kernels.model.tokenizer import ModelTokenizer
     from openledger.kernels.model.weights import load_weights
 
     cache = load_config().cache_folder
-    gguf = open_gguf(default_model_file(), cache)
-    config, tokenizer = config_from_metadata(gguf.metadata), ModelTokenizer(gguf.metadata)
+    files = open_model(cache_folder=cache)
+    config, tokenizer = files.config(), ModelTokenizer.of(files)
     return ReleaseManifest(
         name=name,
         base_model=config.name,
-        base_model_root=load_weights(gguf, config, cache).root,
+        base_model_root=load_weights(files, config, cache).root,
         adapter_hash=adapter_hash,
         tokenizer_hash=tokenizer.hash,
         template_hash=template_hash(tokenizer.template_hash),

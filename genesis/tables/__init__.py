@@ -30,12 +30,16 @@ def rotary_name(base: float, dimensions: int) -> str:
     return f"rotary-{int(base)}-{dimensions}.bin"
 
 
+def is_shipped(name: str) -> bool:
+    """Whether there is a table of this name."""
+    return name.endswith(".bin") and "/" not in name and files(__name__).joinpath(name).is_file()
+
+
 def load_table(name: str) -> bytes:
     """The bytes of a table. Raises `TableMissing`."""
-    entry = files(__name__).joinpath(name)
-    if not name.endswith(".bin") or "/" in name or not entry.is_file():
+    if not is_shipped(name):
         raise TableMissing(f"no numeric table {name} is shipped with this version")
-    return entry.read_bytes()
+    return files(__name__).joinpath(name).read_bytes()
 
 
 def tables_root(names: tuple[str, ...]) -> bytes:

@@ -1,17 +1,32 @@
-"""The shape of a model of the Llama family, read from its GGUF metadata."""
+"""The shape of a decoder of the families that exact-1 covers, whatever file it came from.
 
-from collections.abc import Mapping
+| family | differs from Llama in |
+|---|---|
+| llama (2, 3, and 3.1 with its rotary scaling), mistral | – |
+| qwen2 | a bias on query, key and value |
+| qwen3 | an RMSNorm of each query and key head; a head size of its own |
+
+`gguf.py` and `huggingface.py` read it from their files; DeepSeek's distilled models are of the families llama and qwen2.
+"""
+
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
-from openledger.genesis.tables import EXP, SIGMOID, TableMissing, load_table, rotary_name
+from openledger.genesis.tables import EXP, SIGMOID, is_shipped, rotary_name
 from openledger.kernels.model.errors import UnsupportedModel
+from openledger.kernels.model.rotary_table import MAX_POSITIONS, Scaling
 from openledger.kernels.ops.limits import MAX_COLUMNS, MAX_HEAD_SIZE
+
+FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes and constants of one decoder. `epsilon` and `rotary_base` are as the file states them."""
+    """Sizes and constants of one decoder. `epsilon` and `rotary_base` are as the file states them.
+
+    `attention_bias`: query, key and value have one. `head_norm`: each query and key head is normalised. `scaling`: of the
+    rotary frequencies. `window`: positions that a query sees, itself included; 0 for all.
+    """
 
     name: str
     layers: int
@@ -24,55 +39,56 @@ class ModelConfig:
     context: int
     epsilon: float
     rotary_base: float
+    family: str = "llama"
+    attention_bias: bool = False
+    head_norm: bool = False
+    scaling: Scaling = None
+    window: int = 0
 
     @property
     def qkv_width(self) -> int:
         return (self.heads + 2 * self.kv_heads) * self.head_size
 
     @property
-    def rotary_table(self) -> str:
-        return rotary_name(self.rotary_base, self.head_size)
+    def shipped_rotary(self) -> str | None:
+        """The name of the model's rotary table where that is shipped; None where it is part of the model's weights."""
+        if self.scaling is not None or not self.rotary_base.is_integer():
+            return None
+        name = rotary_name(self.rotary_base, self.head_size)
+        return name if is_shipped(name) else None
+
+    @property
+    def positions(self) -> int:
+        """Positions that can be served: within a window and within the longest table there is, nothing is approximated."""
+        return min(self.context, self.window or self.context, MAX_POSITIONS)
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The numeric tables that this model's numerics use, in the order a release commits to them."""
-        return (EXP, SIGMOID, self.rotary_table)
+        """The shipped tables that this model's numerics use, in the order a release commits to them."""
+        rotary = self.shipped_rotary
+        return (EXP, SIGMOID) if rotary is None else (EXP, SIGMOID, rotary)
 
-
-def config_from_metadata(metadata: Mapping[str, Any]) -> ModelConfig:
-    """The configuration in a GGUF's key-value pairs. Raises `UnsupportedModel` for anything but a plain Llama."""
-    architecture = metadata.get("general.architecture")
-    if architecture != "llama":
-        raise UnsupportedModel(f"the model's architecture is {architecture!r}; only 'llama' is supported")
-    for key in ("llama.expert_count", "llama.rope.scaling.type", "llama.rope.scaling.factor"):
-        if metadata.get(key):
-            raise UnsupportedModel(f"the model sets {key} = {metadata[key]!r}, which is not supported")
-    try:
-        config = ModelConfig(
-            name=str(metadata.get("general.name", "unnamed")),
-            layers=int(metadata["llama.block_count"]),
-            hidden=int(metadata["llama.embedding_length"]),
-            feed_forward=int(metadata["llama.feed_forward_length"]),
-            heads=int(metadata["llama.attention.head_count"]),
-            kv_heads=int(metadata["llama.attention.head_count_kv"]),
-            head_size=int(metadata["llama.embedding_length"]) // max(1, int(metadata["llama.attention.head_count"])),
-            vocabulary=len(metadata["tokenizer.ggml.tokens"]),
-            context=int(metadata["llama.context_length"]),
-            epsilon=float(metadata["llama.attention.layer_norm_rms_epsilon"]),
-            rotary_base=float(metadata["llama.rope.freq_base"]),
+    def checked(self) -> "ModelConfig":
+        """Itself. Raises `UnsupportedModel` for sizes that do not fit each other or these numerics."""
+        sizes = (
+            self.layers,
+            self.hidden,
+            self.feed_forward,
+            self.heads,
+            self.kv_heads,
+            self.head_size,
+            self.vocabulary,
         )
-    except KeyError as error:
-        raise UnsupportedModel(f"the model file does not say {error.args[0]}") from error
-    if config.hidden % config.heads or config.heads % config.kv_heads or config.head_size % 2:
-        raise UnsupportedModel(
-            f"{config.heads} heads and {config.kv_heads} key/value heads do not divide a hidden size of {config.hidden}"
-        )
-    if metadata.get("llama.rope.dimension_count", config.head_size) != config.head_size:
-        raise UnsupportedModel("rotary embedding over a part of the head is not supported")
-    if max(config.hidden, config.feed_forward) > MAX_COLUMNS or config.head_size > MAX_HEAD_SIZE:
-        raise UnsupportedModel("a layer is too wide for exact sums in int32")
-    try:
-        load_table(config.rotary_table)
-    except TableMissing as error:
-        raise UnsupportedModel(f"{error}: build it with openledger.genesis.tables.build") from error
-    return config
+        if min(*sizes, self.context) < 1 or self.heads % self.kv_heads or self.head_size % 2:
+            raise UnsupportedModel(
+                f"{self.heads} heads of {self.head_size} and {self.kv_heads} key/value heads in {self.layers} layers of "
+                f"{self.hidden} and {self.feed_forward} do not make a model"
+            )
+        if (
+            max(self.hidden, self.feed_forward, self.heads * self.head_size) > MAX_COLUMNS
+            or self.head_size > MAX_HEAD_SIZE
+        ):
+            raise UnsupportedModel("a layer is too wide for exact sums in int32")
+        if not self.epsilon > 0 or not self.rotary_base > 1:
+            raise UnsupportedModel(f"epsilon {self.epsilon} or rotary base {self.rotary_base} makes no sense")
+        return self

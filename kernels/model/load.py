@@ -1,4 +1,4 @@
-"""From a GGUF file to a model that runs: tokenizer, integer weights, the fastest product proved exact here."""
+"""From a model's files to a model that runs: tokenizer, integer weights, the fastest product proved exact here."""
 
 import os
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 
 from openledger.genesis.tables import tables_root
-from openledger.kernels.model.config import ModelConfig, config_from_metadata
-from openledger.kernels.model.gguf import default_model_file, open_gguf
+from openledger.kernels.model.config import ModelConfig
+from openledger.kernels.model.files import open_model
 from openledger.kernels.model.steps import Backend, Steps, host_steps, torch_steps, triton_steps
 from openledger.kernels.model.tokenizer import ModelTokenizer
 from openledger.kernels.model.transformer import Transformer
-from openledger.kernels.model.weights import load_weights
+from openledger.kernels.model.weights import Weights, load_weights
 from openledger.kernels.ops.host import set_threads
 from openledger.kernels.ops.linear import native_product, native_product_is_exact, pieces_product
 
@@ -46,8 +46,9 @@ def load_model(
     linear: Literal["auto", "native", "pieces"] = "auto",
     backend: Backend | Literal["auto"] = "host",
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
+    build: Callable[[ModelConfig, Weights, Steps], Transformer] = Transformer,
 ) -> Model:
-    """Sets the process's thread count. `linear` is how the CPU's backends compute integer products; `backend` `auto` is
+    """Sets the process's thread count. `build` makes the transformer: a process that holds a share of it makes its own. `linear` is how the CPU's backends compute integer products; `backend` `auto` is
     `triton` where torch sees a GPU, else `host`. Raises a `ModelError`; `ValueError` if `linear` is `native` and the CPU's
     native product is not exact."""
     if backend == "auto":
@@ -57,12 +58,12 @@ def load_model(
     set_threads(count)
     torch.set_flush_denormal(False)
     progress("opening the model", 0.0)
-    gguf = open_gguf(default_model_file() if model_file is None else model_file, cache_folder)
-    config = config_from_metadata(gguf.metadata)
-    tokenizer = ModelTokenizer(gguf.metadata)
-    weights = load_weights(gguf, config, cache_folder, progress)
+    files = open_model(model_file, cache_folder)
+    config = files.config()
+    tokenizer = ModelTokenizer.of(files)
+    weights = load_weights(files, config, cache_folder, progress)
     steps, chosen = _steps(backend, linear, progress)
-    transformer = Transformer(config, weights, steps)
+    transformer = build(config, weights, steps)
     return Model(config, tokenizer, transformer, tables_root(config.tables), chosen, count)
 
 

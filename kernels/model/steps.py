@@ -26,6 +26,7 @@ from openledger.kernels.ops import (
     attention,
     embedding,
     fingerprint,
+    head_norm,
     linear,
     lora,
     norm,
@@ -65,6 +66,7 @@ class Steps(NamedTuple):
     sample: Callable[..., Any]
     hash_rows: Callable[..., Any]
     embed: Callable[..., None]
+    norm_heads: Callable[..., None]
     integer_product: Callable[[Any, Any], Tensor]
     linear_across: Callable[[Any, Any, Any, Any, Any], None]
     lora_across: Callable[..., None] | None = None
@@ -97,6 +99,7 @@ def torch_steps(product: linear.Product) -> Steps:
         sampling.sample,
         fingerprint.hash_rows,
         embedding.embed,
+        head_norm.norm_heads,
         integer_product=lambda limbs, weight: scratch.sums(product, limbs, weight),
         linear_across=linear_layer,
     )
@@ -130,6 +133,7 @@ def host_steps(product: linear.Product) -> Steps:
         sampling.sample_host,
         fingerprint.hash_rows_host,
         embedding.embed_host,
+        head_norm.norm_heads_host,
         integer_product=lambda limbs, weight: scratch.sums(product, torch.from_numpy(limbs), torch.from_numpy(weight)),
         linear_across=linear_layer,
     )
@@ -147,6 +151,7 @@ def triton_steps(backend: Literal["interpret", "triton"]) -> Steps:
             activation,
             attention,
             fingerprint,
+            head_norm,
             launch,
             linear,
             lora,
@@ -186,6 +191,7 @@ def triton_steps(backend: Literal["interpret", "triton"]) -> Steps:
         sampling.sample,
         fingerprint.hash_rows,
         embedding.embed,
+        head_norm.norm_heads,
         linear.integer_product,
         linear.linear,
         record=_cuda_graph if backend == "triton" else _directly,

@@ -8,6 +8,7 @@
 Nothing in it depends on which rows travel together: see the folder's README for the rule.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,8 +20,9 @@ from torch import Tensor
 from openledger.genesis.tables import EXP, SIGMOID, load_table
 from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.model.steps import Steps
-from openledger.kernels.model.weights import Weights
+from openledger.kernels.model.weights import ROTARY, Weights
 from openledger.kernels.ops.attention import attention_table
+from openledger.kernels.ops.head_norm import add_bias
 from openledger.kernels.ops.linear import fold_residual
 from openledger.kernels.ops.lora import users_at
 from openledger.kernels.ops.lora_layout import Lora as Lora
@@ -116,16 +118,20 @@ class Transformer:
             for name, matrix in weights.matrices.items()
         }
         self._residuals = {name: (matrix.first, matrix.count) for name, matrix in weights.matrices.items()}
-        self._vectors = {name: steps.array(_tensor(vector)) for name, vector in weights.vectors.items()}
+        self._vectors = {
+            name: steps.array(_tensor(vector)) for name, vector in weights.vectors.items() if name != ROTARY
+        }
         self._head = "head" if "head" in weights.matrices else "embedding"
         exp = load_table(EXP)
         self._exp = steps.array(torch.from_numpy(attention_table(exp)))
         self._sigmoid = steps.array(torch.from_numpy(np.frombuffer(load_table(SIGMOID), "<f4").copy()))
-        rotary = np.frombuffer(load_table(config.rotary_table), "<f4").copy()
-        self._rotary = steps.array(torch.from_numpy(rotary.reshape(-1, config.head_size // 2, 2)))
-        self.max_context = min(config.context, len(self._rotary))
+        name = config.shipped_rotary
+        rotary = weights.vectors[ROTARY] if name is None else np.frombuffer(load_table(name), "<f4").copy()
+        self._rotary = steps.array(_tensor(rotary.reshape(-1, config.head_size // 2, 2)))
+        self.max_context = min(config.positions, len(self._rotary))
         self._epsilon = steps.scalar(config.epsilon)
-        self._factor = steps.scalar(config.head_size**-0.5)
+        # Root and quotient are correctly rounded everywhere; a power is not.
+        self._factor = steps.scalar(1.0 / math.sqrt(config.head_size))
         self._buffers = Buffers(steps.device)
 
     def step(self, batch: Batch, cache: KvCache) -> tuple[Any, Any]:
@@ -179,6 +185,9 @@ class Transformer:
             weight = self._vectors[f"{layer}.attention_norm"]
             steps.norm_quantize(x, weight, self._epsilon, narrow, scales, faults)
             y = self._linear(layer, "qkv", narrow, scales, plan, faults, buffers)
+            if config.head_norm:
+                query, key = self._vectors[f"{layer}.query_norm"], self._vectors[f"{layer}.key_norm"]
+                steps.norm_heads(y, query, key, self._epsilon, config.heads, config.kv_heads, faults)
             steps.rotate_store(y, self._rotary, positions, slots, previous, q, q_scales, kv, faults)
             steps.attend(q, q_scales, kv, tables, sequences, positions, self._exp, self._factor, attended, faults)
             steps.quantize_rows(attended, joined, scales, faults)
@@ -240,6 +249,9 @@ class Transformer:
         first, count = self._residuals[name]
         if count:
             fold_residual(y, first, count)
+        bias = self._vectors.get(f"{name}_bias")
+        if bias is not None:
+            add_bias(y, bias)
         return y
 
 

@@ -1,4 +1,4 @@
-"""Integer weights: imported once from a GGUF, kept on disk, named by a Merkle root.
+"""Integer weights: imported once from a model's files, kept on disk, named by a Merkle root.
 
     sw[n] = max_k |W[n, k]| / 127  (1 for a zero row);   int8 = rint(W[n, k] / sw[n]) clamped to +-127
 
@@ -7,10 +7,11 @@ Where int8 costs most (the value projection and the output head, chosen by measu
 binary32 sum of two int8 products. All in binary32, so every machine imports the same bytes. The root commits to
 each row:
 
-    row      = keccak(0x20 | sw[n] binary32 | int8 row)         a norm is one row: keccak(0x21 | binary32 vector)
+    row      = keccak(0x20 | sw[n] binary32 | int8 row)         a norm or a bias is one row: keccak(0x21 | binary32 vector)
     tensor   = keccak(0x22 | name length u16 | name | rows u32 | columns u32 | domain-separated tree over rows)
     root     = domain-separated tree over the tensors, in the order of `tensor_order`
 
+A rotary table that is not shipped is a tensor too, a row per position: keccak(0x21 | cosine, sine, cosine, … binary32).
 (little-endian; the tree is `openledger.evm_ext.proofs.merkle.DomainTree`). The cache file is in safetensors
 layout and is memory-mapped, so processes on one machine share it.
 """
@@ -21,7 +22,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -29,8 +30,10 @@ from openledger.evm_ext.proofs.content import manifest_of_chunks
 from openledger.evm_ext.proofs.merkle import DomainTree
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.model.config import ModelConfig
-from openledger.kernels.model.errors import DamagedModel
-from openledger.kernels.model.gguf import GgufFile, file_key
+from openledger.kernels.model.errors import DamagedModel, UnsupportedModel
+from openledger.kernels.model.rotary_order import interleave
+from openledger.kernels.model.rotary_table import rotary_table
+from openledger.kernels.model.source import TensorSource
 
 FORMAT: Final = "exact-1 weights 2"
 MAX_W: Final = 127
@@ -48,6 +51,12 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 
 RESIDUAL_PARTS: Final = ("attn_v", "token_embd", "output")
 """Matrices of the GGUF whose residual is kept too."""
+
+ROTATED_PARTS: Final = ("attn_q", "attn_k", "attn_q_norm", "attn_k_norm")
+"""Tensors whose rows or elements are rotary pairs of heads."""
+
+ROTARY: Final = "rotary"
+"""The model's own rotary table, binary32 [positions, head size / 2, 2]."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Weights:
-    """All tensors by name (`layer.group` or `layer.norm`), and the root that a release commits to."""
+    """All tensors by name (`layer.group`, `layer.norm`, `layer.qkv_bias`, `rotary`), and the root that a release commits to."""
 
     matrices: Mapping[str, Matrix]
     vectors: Mapping[str, Any]
@@ -100,17 +109,42 @@ def quantize_parts(parts: Mapping[str, Any]) -> Matrix:
     return Matrix(np.concatenate(w), np.concatenate(scales), first, count)
 
 
-def tensor_order(config: ModelConfig, *, tied: bool) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """(name, names in the GGUF, is it a vector) in the order of the root."""
-    yield "embedding", ("token_embd.weight",), False
+class Planned(NamedTuple):
+    """A tensor of the root: its name, the names in the file of what stands in it in this order, and its shape."""
+
+    name: str
+    parts: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def is_vector(self) -> bool:
+        return len(self.shape) == 1
+
+
+def tensor_order(config: ModelConfig, *, tied: bool) -> Iterator[Planned]:
+    """What is imported, in the order of the root. The rotary table, if it is the model's own, comes after these."""
+    hidden, inner, size = config.hidden, config.feed_forward, config.head_size
+    shapes = {
+        "qkv": (config.qkv_width, hidden),
+        "output": (hidden, config.heads * size),
+        "gate_up": (2 * inner, hidden),
+        "down": (hidden, inner),
+    }
+    yield Planned("embedding", ("token_embd.weight",), (config.vocabulary, hidden))
     for layer in range(config.layers):
-        yield f"{layer}.attention_norm", (f"blk.{layer}.attn_norm.weight",), True
-        yield f"{layer}.feed_forward_norm", (f"blk.{layer}.ffn_norm.weight",), True
+        yield Planned(f"{layer}.attention_norm", (f"blk.{layer}.attn_norm.weight",), (hidden,))
+        yield Planned(f"{layer}.feed_forward_norm", (f"blk.{layer}.ffn_norm.weight",), (hidden,))
         for group, parts in GROUPS.items():
-            yield f"{layer}.{group}", tuple(f"blk.{layer}.{part}.weight" for part in parts), False
-    yield "norm", ("output_norm.weight",), True
+            yield Planned(f"{layer}.{group}", tuple(f"blk.{layer}.{part}.weight" for part in parts), shapes[group])
+        if config.attention_bias:
+            biases = tuple(f"blk.{layer}.{part}.bias" for part in GROUPS["qkv"])
+            yield Planned(f"{layer}.qkv_bias", biases, (config.qkv_width,))
+        if config.head_norm:
+            yield Planned(f"{layer}.query_norm", (f"blk.{layer}.attn_q_norm.weight",), (size,))
+            yield Planned(f"{layer}.key_norm", (f"blk.{layer}.attn_k_norm.weight",), (size,))
+    yield Planned("norm", ("output_norm.weight",), (hidden,))
     if not tied:
-        yield "head", ("output.weight",), False
+        yield Planned("head", ("output.weight",), (config.vocabulary, hidden))
 
 
 def tensor_hash(name: str, value: Matrix | Any) -> bytes:
@@ -126,74 +160,76 @@ def tensor_hash(name: str, value: Matrix | Any) -> bytes:
         width = 5 + columns
         tree = DomainTree(keccak256(data[i : i + width]) for i in range(0, len(data), width)).root
     else:
-        rows, columns = 1, len(value)
-        tree = DomainTree([keccak256(_VECTOR + np.ascontiguousarray(value, "<f4").tobytes())]).root
+        table = np.ascontiguousarray(value, "<f4").reshape(1 if value.ndim == 1 else len(value), -1)
+        rows, columns = table.shape
+        tree = DomainTree(keccak256(_VECTOR + row.tobytes()) for row in table).root
     label = name.encode()
     return keccak256(_TENSOR + struct.pack("<H", len(label)) + label + struct.pack("<II", rows, columns) + tree)
 
 
 def import_weights(
-    gguf: GgufFile, config: ModelConfig, progress: Callable[[float], None] = lambda fraction: None
+    source: TensorSource, config: ModelConfig, progress: Callable[[float], None] = lambda fraction: None
 ) -> Weights:
-    """Quantise every tensor. Raises `DamagedModel` for missing or non-finite tensors and wrong shapes."""
+    """Quantise every tensor. Raises `DamagedModel` for missing or non-finite tensors and wrong shapes, `UnsupportedModel` for
+    a tensor that this model would not use."""
     matrices: dict[str, Matrix] = {}
     vectors: dict[str, Any] = {}
-    tied = "output.weight" not in set(gguf.names())
-    order = list(tensor_order(config, tied=tied))
-    shapes = _shapes(config)
+    names = set(source.names())
+    order = list(tensor_order(config, tied="output.weight" not in names))
+    for extra in sorted(names - {part for planned in order for part in planned.parts}):
+        raise UnsupportedModel(f"the model has a tensor {extra}, which a model of the family {config.family} has not")
     leaves = []
-    for index, (name, parts, is_vector) in enumerate(order):
-        values = {part: gguf.tensor(part) for part in parts}
-        expected = shapes[name.rpartition(".")[2]]
+    for index, planned in enumerate(order):
+        values = {part: _in_order(source, part, config) for part in planned.parts}
         columns = {value.shape[1:] for value in values.values()}
         shape = (sum(len(value) for value in values.values()), *columns.pop())
-        if columns or shape != expected:
-            raise DamagedModel(f"tensor {name} has the shape {shape} instead of {expected}")
-        if is_vector:
-            vectors[name] = values[parts[0]]
-            leaves.append(tensor_hash(name, vectors[name]))
+        if columns or shape != planned.shape:
+            raise DamagedModel(f"tensor {planned.name} has the shape {shape} instead of {planned.shape}")
+        if planned.is_vector:
+            vectors[planned.name] = np.concatenate(list(values.values()))
+            leaves.append(tensor_hash(planned.name, vectors[planned.name]))
         else:
-            matrices[name] = quantize_parts(values)
-            leaves.append(tensor_hash(name, matrices[name]))
+            matrices[planned.name] = quantize_parts(values)
+            leaves.append(tensor_hash(planned.name, matrices[planned.name]))
         progress((index + 1) / len(order))
+    if config.shipped_rotary is None:
+        try:
+            vectors[ROTARY] = rotary_table(config.rotary_base, config.head_size, config.positions, config.scaling)
+        except ValueError as error:
+            raise UnsupportedModel(str(error)) from error
+        leaves.append(tensor_hash(ROTARY, vectors[ROTARY]))
     return Weights(matrices, vectors, DomainTree(leaves).root)
 
 
+def _in_order(source: TensorSource, part: str, config: ModelConfig) -> Any:
+    """A tensor with the rotary pairs of its heads side by side."""
+    values = source.tensor(part)
+    rotated = part.rpartition(".")[0].rpartition(".")[2] in ROTATED_PARTS
+    if not (source.halves and rotated) or len(values) % config.head_size:
+        return values
+    return interleave(values, config.head_size)
+
+
 def load_weights(
-    gguf: GgufFile,
+    source: TensorSource,
     config: ModelConfig,
     cache_folder: Path,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> Weights:
-    """The imported weights of a GGUF, from the cache if they are there and undamaged, else made and kept.
+    """The imported weights of a model, from the cache if they are there and undamaged, else made and kept.
 
     Raises `DamagedModel`; OSError if the cache cannot be written.
     """
-    path = cache_folder / f"{gguf.path.stem}-{file_key(gguf.path)}.exact-1.safetensors"
+    path = cache_folder / f"{source.path.stem}-{source.key()}.exact-1.safetensors"
     if path.is_file():
         progress("checking weights", 0.0)
         cached = _read(path)
         if cached is not None:
             return cached
-    weights = import_weights(gguf, config, lambda fraction: progress("importing weights", fraction))
+    weights = import_weights(source, config, lambda fraction: progress("importing weights", fraction))
     cache_folder.mkdir(parents=True, exist_ok=True)
     _write(path, weights)
     return _read(path) or weights
-
-
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    hidden, inner = config.hidden, config.feed_forward
-    return {
-        "embedding": (config.vocabulary, hidden),
-        "head": (config.vocabulary, hidden),
-        "norm": (hidden,),
-        "attention_norm": (hidden,),
-        "feed_forward_norm": (hidden,),
-        "qkv": (config.qkv_width, hidden),
-        "output": (hidden, config.heads * config.head_size),
-        "gate_up": (2 * inner, hidden),
-        "down": (hidden, inner),
-    }
 
 
 def _write(path: Path, weights: Weights) -> None:

@@ -9,9 +9,8 @@ import pytest
 
 from openledger.genesis.tables import tables_root
 from openledger.kernels.model import gguf as gguf_module
-from openledger.kernels.model.config import config_from_metadata
 from openledger.kernels.model.errors import DamagedModel, ModelMissing, UnsupportedModel
-from openledger.kernels.model.gguf import GgufFile, default_model_file, open_gguf
+from openledger.kernels.model.gguf import GgufFile, config_from_metadata, default_model_file, open_gguf
 from openledger.kernels.model.load import Model
 from openledger.kernels.model.weights import import_weights, load_weights, quantize_matrix, quantize_parts
 
@@ -60,7 +59,7 @@ class Altered(GgufFile):
     """The real model with one tensor changed."""
 
     def __init__(self, original: GgufFile, name: str, change: Any) -> None:
-        super().__init__(original.path, original.metadata, None)
+        super().__init__(original.path, original.metadata, list(original.names()))
         self._name, self._change = name, change
 
     def tensor(self, name: str) -> Any:
@@ -96,7 +95,9 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path, content: bytes) -> No
     [
         ({"general.architecture": "gemma"}, "gemma"),
         ({"llama.expert_count": 8}, "expert_count"),
-        ({"llama.rope.freq_base": 5000.0}, "rotary-5000-64"),
+        ({"llama.rope.freq_base": 0.5}, "rotary base 0.5"),
+        ({"llama.rope.scaling.type": "yarn"}, "yarn"),
+        ({"llama.rope.dimension_count": 32}, "dimension_count"),
         ({"llama.attention.head_count": 7}, "7 heads"),
         ({"llama.block_count": None}, "block_count"),
     ],
