@@ -82,6 +82,18 @@ def test_the_story_ends_with_a_claimed_reward_though_everything_is_killed_in_the
     assert set(findings.values()) == {"good"}
     assert {"tokens", "fingerprint", "query vector", "vector", "fee", "settlement", "signature"} <= set(findings)
 
+    said = devnet.run("attribution", "explain", report["receipts"][0], "--json", timeout_s=120)
+    assert said.returncode == 0, said.stdout + said.stderr
+    explained = json.loads(said.stdout)
+    assert "".join(piece["text"] for piece in explained["pieces"]).strip() == explained["text"].strip()
+    assert sum(share["weight"] for share in explained["contributions"]) == 10_000
+    earned = sum(share["micro_open"] for share in explained["contributions"])
+    assert earned == explained["parts_micro_open"]["contributors"] > 0
+    assert sum(explained["parts_micro_open"].values()) == explained["fee_micro_open"]
+    assert all(share["metadata"]["license"] == "CC0-1.0" for share in explained["contributions"])
+    shown = devnet.run("attribution", "explain", report["receipts"][0], timeout_s=120)
+    assert "passages it was given" in shown.stdout
+
 
 def test_the_openai_client_streams_an_answer_that_is_paid_for(story_devnet: Any) -> None:
     import openai

@@ -75,5 +75,14 @@ class AttributionPolicy:
             self.contributor_cap,
         )
 
+    @classmethod
+    def decode(cls, data: bytes) -> "AttributionPolicy":
+        """The inverse of `encode`. Raises InvalidPolicy."""
+        if len(data) != _ENCODING.size or data[0] != _ENCODING_VERSION:
+            raise InvalidPolicy(f"a policy has {_ENCODING.size} bytes and begins with {_ENCODING_VERSION}")
+        policy = cls(*_ENCODING.unpack(data)[1:])
+        policy.validate()
+        return policy
+
 
 DEFAULT_POLICY: Final = AttributionPolicy()

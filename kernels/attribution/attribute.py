@@ -4,7 +4,6 @@ The provider runs it to write a receipt; a verifier runs it again and compares t
 Retrieval is exact given its query vector; whoever has the question computes that vector again (`encoder.py`).
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,34 +14,15 @@ from openledger.evm_ext.proofs.spans import SENTINEL
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.corpus import information_of
 from openledger.kernels.attribution.errors import BadRequest
+from openledger.kernels.attribution.evidence import Evidence, IndexRoots, RetrievalEvidence, ScoredChunk, SpanEvidence
 from openledger.kernels.attribution.index import Index
 from openledger.kernels.attribution.messages import Retrieval, RetrievedChunk
 from openledger.kernels.attribution.retrieval import search
-from openledger.kernels.attribution.spans import Span, maximal_spans
+from openledger.kernels.attribution.spans import maximal_spans
 from openledger.kernels.attribution.vector import Vector, attribution_vector
 
-EVIDENCE_VERSION: Final = 0
 MAX_INDEXES: Final = 64
 MAX_OUTPUT_TOKENS: Final = 1 << 16
-
-
-@dataclass(frozen=True)
-class SpanEvidence:
-    """A maximal span, its worth in 1/65536 bit, and who shares it: (contributor, contribution) by contributor.
-
-    `holders` is empty for common language, which more contributors hold than the policy pays.
-    """
-
-    span: Span
-    worth: int
-    holders: tuple[tuple[int, int], ...]
-
-    def amounts(self) -> dict[int, int]:
-        """contribution -> part of the worth: equal parts, the units left over one each to the first holders."""
-        if not self.holders:
-            return {}
-        part, left = divmod(self.worth, len(self.holders))
-        return {contribution: part + (i < left) for i, (_, contribution) in enumerate(self.holders)}
 
 
 @dataclass(frozen=True)
@@ -114,19 +94,9 @@ def attribute(
             paid = kinds["retrieval"].get(chunk.contribution, 0) + max(chunk.score, 0)
             kinds["retrieval"][chunk.contribution] = paid
     vector = attribution_vector(kinds, contributor_of, policy)
-    retrieved = _encode_retrieval(indexes, retrieval)
-    evidence = b"".join(
-        (
-            bytes([EVIDENCE_VERSION]),
-            policy.encode(),
-            _encode_indexes(indexes),
-            _encode_spans(spans),
-            retrieved,
-            encode_entries(vector),
-        )
-    )
-    retrieval_hash = keccak256(retrieved) if retrieval is not None else bytes(32)
-    return Attribution(vector, spans, retrieval, retrieval_hash, evidence)
+    retrieved = _retrieval_evidence(indexes, retrieval)
+    evidence = Evidence(policy, tuple(_roots(index) for index in indexes), spans, retrieved, vector).encode()
+    return Attribution(vector, spans, retrieval, retrieved.hash if retrieved is not None else bytes(32), evidence)
 
 
 def _check(indexes: Sequence[Index], output_tokens: Sequence[int], policy: AttributionPolicy) -> None:
@@ -175,42 +145,18 @@ def _spans(
     return tuple(evidence)
 
 
-def _encode_indexes(indexes: Sequence[Index]) -> bytes:
-    """u8 indexes | indexes x (datanet u32 | version u32 | corpusRoot 32 | informationRoot 32)"""
-    rows = [bytes([len(indexes)])]
-    for index in indexes:
-        m = index.manifest
-        rows += [
-            struct.pack(">II", m.datanet, m.version),
-            bytes.fromhex(m.corpus_root),
-            bytes.fromhex(m.information_root),
-        ]
-    return b"".join(rows)
+def _roots(index: Index) -> IndexRoots:
+    m = index.manifest
+    return IndexRoots(m.datanet, m.version, bytes.fromhex(m.corpus_root), bytes.fromhex(m.information_root))
 
 
-def _encode_spans(spans: Sequence[SpanEvidence]) -> bytes:
-    """u16 spans | spans x (start u32 | end u32 | worth u64 | u8 places x (index u8 | lo u32 | hi u32)
-    | u16 holders x (contributor u32 | contribution u32))"""
-    rows = [struct.pack(">H", len(spans))]
-    for e in spans:
-        rows.append(struct.pack(">IIQB", e.span.start, e.span.end, e.worth, len(e.span.where)))
-        rows += [struct.pack(">BII", w.segment, w.lo, w.hi) for w in e.span.where]
-        rows.append(struct.pack(">H", len(e.holders)))
-        rows += [struct.pack(">II", *holder) for holder in e.holders]
-    return b"".join(rows)
-
-
-def _encode_retrieval(indexes: Sequence[Index], retrieval: Retrieval | None) -> bytes:
-    """u8 0, or: u8 2 (the query vector is an exact encoder's) | u8 indexes x retrievalRoot 32 | query vector 384 | u8 k | minimum i32
-    | u8 chunks x (index u8 | chunk u32 | score i32)"""
+def _retrieval_evidence(indexes: Sequence[Index], retrieval: Retrieval | None) -> RetrievalEvidence | None:
     if retrieval is None:
-        return b"\0"
-    return b"".join(
-        (
-            bytes([2, len(indexes)]),
-            *(bytes.fromhex(i.manifest.retrieval_root) for i in indexes),
-            retrieval.query_vector,
-            struct.pack(">BiB", retrieval.k, retrieval.minimum_score, len(retrieval.chunks)),
-            *(struct.pack(">BIi", c.index, c.chunk, c.score) for c in retrieval.chunks),
-        )
+        return None
+    return RetrievalEvidence(
+        tuple(bytes.fromhex(i.manifest.retrieval_root) for i in indexes),
+        retrieval.query_vector,
+        retrieval.k,
+        retrieval.minimum_score,
+        tuple(ScoredChunk(c.index, c.chunk, c.score) for c in retrieval.chunks),
     )

@@ -64,7 +64,11 @@ class AttributionClient:
 
     async def embed(self, texts: Sequence[str]) -> list[bytes]:
         """The int8 vector (384 bytes) of every text."""
-        return (await self._ask(m.Embed(self._next_id(), list(texts)), m.Embedded)).vectors
+        return (await self.embed_counted(texts)).vectors
+
+    async def embed_counted(self, texts: Sequence[str]) -> m.Embedded:
+        """The same, with the number of tokens of every text."""
+        return await self._ask(m.Embed(self._next_id(), list(texts)), m.Embedded)
 
     async def retrieve(
         self,

@@ -99,6 +99,11 @@ class Encoder:
         steps = np.rint((total.astype(np.float32) / length) * np.float32(1 / QUANTUM))
         return bytes(np.clip(steps, -127, 127).astype(np.int8))
 
+    def count(self, text: str) -> int:
+        """How many tokens a text has with the two that frame it; `embed` reads the first 256."""
+        encoding = self._tokenizer.encode(text)
+        return len(encoding.ids) + sum(len(rest.ids) - 2 for rest in encoding.overflowing)
+
     def _forward(self, ids: NDArray[np.int64]) -> Single:
         """(tokens,) -> (tokens, 384), the last layer's output."""
         e = self._embeddings

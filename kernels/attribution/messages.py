@@ -140,8 +140,11 @@ class Embed(msgspec.Struct, tag=True, frozen=True):
 
 
 class Embedded(msgspec.Struct, tag=True, frozen=True):
+    """A vector for every text, and how many tokens it has, those that are not read included."""
+
     request_id: int
     vectors: list[bytes]
+    tokens: list[int]
 
 
 class ProveSpans(msgspec.Struct, tag=True, frozen=True):

@@ -5,13 +5,13 @@ output would be inserted; so one binary search finds it. A span is maximal if it
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openledger.evm_ext.proofs.spans import CHUNK_TOKENS
 from openledger.kernels.attribution.corpus import DEPTH, Tokens
+from openledger.kernels.attribution.evidence import Occurrences, Span
 
 _HOLDER_BLOCK = 1 << 14
 
@@ -100,28 +100,6 @@ class SegmentIndex:
         position = self._array[rank]
         text = self._text
         return all(text[position + j] == output[start + j] for j in range(length))
-
-
-@dataclass(frozen=True)
-class Occurrences:
-    """The ranks [lo, hi) of one segment; `segment` is its place in the sequence that was searched."""
-
-    segment: int
-    lo: int
-    hi: int
-
-
-@dataclass(frozen=True)
-class Span:
-    """output[start:end] and where it occurs, in every segment that holds it."""
-
-    start: int
-    end: int
-    where: tuple[Occurrences, ...]
-
-    @property
-    def count(self) -> int:
-        return sum(w.hi - w.lo for w in self.where)
 
 
 def maximal_spans(segments: Sequence[SegmentIndex], output: Sequence[int], shortest: int) -> tuple[Span, ...]:

@@ -44,19 +44,24 @@ def attribution_vector(
     return tuple((c, w) for c, w in sorted(weights.items()) if w)
 
 
-def _scores(kinds: Mapping[str, Amounts], policy: AttributionPolicy) -> dict[int, int]:
-    """Positive scores over the common denominator, the product of all kinds' totals."""
+def present_kinds(kinds: Mapping[str, Amounts], policy: AttributionPolicy) -> dict[str, int]:
+    """The weight in ppm of each kind that counts: those that found something."""
     weight_of = {
         "spans": policy.spans_ppm,
         "retrieval": policy.retrieval_ppm,
         "influence": policy.influence_ppm,
     }
-    present = {k: a for k, a in kinds.items() if weight_of[k] and sum(a.values()) > 0}
-    totals = {kind: sum(amounts.values()) for kind, amounts in present.items()}
+    return {kind: weight_of[kind] for kind, amounts in kinds.items() if weight_of[kind] and sum(amounts.values()) > 0}
+
+
+def _scores(kinds: Mapping[str, Amounts], policy: AttributionPolicy) -> dict[int, int]:
+    """Positive scores over the common denominator, the product of all kinds' totals."""
+    weight_of = present_kinds(kinds, policy)
+    totals = {kind: sum(kinds[kind].values()) for kind in weight_of}
     scores: dict[int, int] = {}
-    for kind, amounts in present.items():
-        factor = weight_of[kind] * prod(t for other, t in totals.items() if other != kind)
-        for contribution, amount in amounts.items():
+    for kind, weight in weight_of.items():
+        factor = weight * prod(t for other, t in totals.items() if other != kind)
+        for contribution, amount in kinds[kind].items():
             if amount < 0:
                 raise ValueError(f"contribution {contribution} has a negative amount of {kind}")
             if amount:

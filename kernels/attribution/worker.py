@@ -69,7 +69,8 @@ class Worker:
             case m.Embed(request_id, texts):
                 if len(texts) > MAX_TEXTS or any(len(t) > MAX_QUERY_CHARACTERS for t in texts):
                     raise BadRequest(f"at most {MAX_TEXTS} texts of {MAX_QUERY_CHARACTERS:,} characters")
-                return m.Embedded(request_id, [self.encoder.embed(t) for t in texts])
+                vectors = [self.encoder.embed(text) for text in texts]
+                return m.Embedded(request_id, vectors, [self.encoder.count(text) for text in texts])
             case m.Retrieve(request_id, folders, query, k, minimum_score):
                 if len(query) > MAX_QUERY_CHARACTERS:
                     raise BadRequest(f"a query has at most {MAX_QUERY_CHARACTERS:,} characters")

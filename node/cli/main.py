@@ -12,6 +12,7 @@ from openledger.node.cli import (
     account,
     accounts,
     ask,
+    attribution,
     bridge,
     channel,
     config,
@@ -60,6 +61,7 @@ app.add_typer(finetune.app, name="finetune")
 app.add_typer(release.app, name="release")
 app.add_typer(channel.app, name="channel")
 app.add_typer(receipt.app, name="receipt")
+app.add_typer(attribution.app, name="attribution")
 app.add_typer(verify.app, name="verify")
 app.add_typer(bridge.app, name="bridge")
 app.add_typer(l1.app, name="l1")

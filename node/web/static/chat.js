@@ -42,7 +42,7 @@ function showPayer(config, rpc) {
 async function loadModels() {
   let models;
   try {
-    models = (await get("/v1/models")).data;
+    models = (await get("/v1/models")).data.filter((model) => model.openledger.release);
   } catch (error) {
     $("model").replaceChildren(h("option", { value: "" }, "none"));
     $("send").disabled = true;

@@ -2,9 +2,10 @@
 
 import { events, get } from "./api.js";
 import { $, h, hash, open } from "./dom.js";
-import { read } from "./reader.js";
+import { read, readContribution } from "./reader.js";
 
 const states = { open: "signed", sent: "being settled", settled: "settled" };
+const kinds = { spans: "words", retrieval: "passages", influence: "influence" };
 const lines = new Map();
 let checker = "";
 
@@ -49,11 +50,37 @@ function show(digest) {
         h("dt", {}, "tokens"), h("dd", {}, `${found.prompt_tokens} in, ${found.output_tokens} out`),
         h("dt", {}, "fee"), h("dd", {}, open(found.fee_micro_open)),
         h("dt", {}, "state"), h("dd", {}, found.state ? chip(found.state) : "given by another node")),
+      ...(await why(digest)),
       h("div", {}, button), findings,
       h("details", {}, h("summary", {}, "As signed (EIP-712)"), h("pre", {}, JSON.stringify({ message: found.receipt, signature: found.signature }, null, 1))),
       h("p", { class: "quiet" }, "At a terminal: ", h("code", {}, `openledger verify receipt ${digest}`)),
     ];
   });
+}
+
+/** Why it paid whom: the answer with the words that stand in the data marked, and what each contribution earned. */
+async function why(digest) {
+  let told;
+  try { told = await get(`/v1/receipts/${digest}/explanation`); } catch (error) { return [h("p", { class: "quiet" }, error.message)]; }
+  const place = new Map(told.contributions.map((share, number) => [share.contribution, number % 6]));
+  const piece = ({ text, spans }) => {
+    const holder = spans.flatMap((number) => told.spans[number].contributions).find((number) => place.has(number));
+    if (holder === undefined) return spans.length ? h("mark", { class: "common", title: "common language: too many hold it" }, text) : text;
+    const bits = Math.max(...spans.map((number) => told.spans[number].bits));
+    return h("mark", { class: `source-${place.get(holder)}`, title: `contribution ${holder}, ${bits.toFixed(1)} bits` }, text);
+  };
+  const share = (part, number) => h("li", {},
+    h("button", { type: "button", class: "link", onclick: () => readContribution(part.contribution, part.metadata?.title) },
+      h("mark", { class: `source-${number % 6}` }, `${part.contribution}`), " ", part.metadata?.title ?? ""),
+    h("span", { class: "quiet" }, Object.entries(part.by_kind_ppm).filter(([, ppm]) => ppm)
+      .map(([kind, ppm]) => `${kinds[kind] ?? kind} ${(ppm / 1e4).toFixed(1)} %`).join(", ")),
+    h("span", {}, `${(part.weight / 100).toFixed(2)} %, ${open(part.micro_open)}`));
+  return [
+    h("h3", {}, "Why it paid whom"),
+    h("p", { class: "document" }, ...(told.pieces.length ? told.pieces.map(piece) : [told.text])),
+    told.contributions.length ? h("ul", { class: "plain" }, ...told.contributions.map(share))
+      : h("p", { class: "quiet" }, "Nothing was found: the contributors' part goes to the release's Datanets by their tokens."),
+  ];
 }
 
 async function check(digest, button, findings) {
