@@ -56,7 +56,7 @@ class ServingEngine:
         self.model = model
         self.config = config
         self.max_context = min(config.max_context, model.transformer.max_context)
-        pages = config.kv_tokens // config.page_tokens
+        pages = -(-config.kv_tokens // config.page_tokens)
         self._cache = KvCache(model.transformer.config, pages, config.page_tokens, model.transformer.steps)
         self._scheduler = Scheduler(config, PageAllocator(pages, config.page_tokens, config.kept_tokens))
         self._adapters = AdapterStore(model.config, config, model.transformer.steps.array)
@@ -119,8 +119,9 @@ class ServingEngine:
         for sequence, count in plan:
             wanted = len(sequence.logit_positions(count))
             faulty = bool(judged.faults[row : row + count].any())
+            if not sequence.judged:
+                self._prompt_tokens += max(0, min(count, sequence.prompt_length - sequence.computed))
             sequence.computed += count
-            self._prompt_tokens += count
             if faulty:
                 where = "the model's numbers left the range of binary32; nothing is owed for this request"
                 messages.append(self._fail(sequence, "numeric_fault", where))
@@ -165,7 +166,8 @@ class ServingEngine:
             adapter_hits_total=self._adapters.hits,
             adapter_loads_total=self._adapters.loads,
             reused_tokens_total=self._scheduler.reused,
-            prompt_tokens_total=self._prompt_tokens - self._generated_tokens,
+            preemptions_total=self._scheduler.preempted,
+            prompt_tokens_total=self._prompt_tokens,
             generated_tokens_total=self._generated_tokens,
         )
 
@@ -206,8 +208,8 @@ class ServingEngine:
                 raise RequestRefused("bad_request", f"priority is from -{MAX_PRIORITY} to {MAX_PRIORITY}")
             if not 0 <= request.logprobs <= MAX_LOGPROBS:
                 raise RequestRefused("bad_request", f"logprobs is from 0 to {MAX_LOGPROBS}, not {request.logprobs}")
-            if request.priority or request.logprobs:
-                raise RequestRefused("bad_request", "priority and logprobs are not served yet: leave them out")
+            if request.logprobs:
+                raise RequestRefused("bad_request", "logprobs are not served yet: leave them out")
         if len(request.schema.encode()) > MAX_SCHEMA_BYTES:
             raise RequestRefused("bad_request", f"a schema has at most {MAX_SCHEMA_BYTES:,} bytes")
         if request.schema:

@@ -50,9 +50,9 @@ class PageAllocator:
         """Pages for so many positions."""
         return -(-tokens // self.page_tokens)
 
-    def take(self, tokens: int, prefix: Sequence[bytes] = ()) -> tuple[list[int], int] | None:
+    def take(self, tokens: int, prefix: Sequence[bytes] = (), *, spare: int = 0) -> tuple[list[int], int] | None:
         """Pages for so many positions, and how many of them begin with what is kept under the keys of `prefix`, in
-        order. None if there are not enough."""
+        order. None if there are not enough, or fewer than `spare` would be left."""
         found = []
         for key in prefix:
             page = self._page_of.get(key)
@@ -60,7 +60,7 @@ class PageAllocator:
                 break
             found.append(page)
         fresh = self.needed(tokens) - len(found)
-        if fresh > self.free - sum(page in self._idle for page in found):
+        if fresh > self.free - sum(page in self._idle for page in found) - spare:
             return None
         for page in found:
             self._idle.pop(page, None)

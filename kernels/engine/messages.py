@@ -218,6 +218,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reused_tokens_total: int
     prompt_tokens_total: int
     generated_tokens_total: int
+    preemptions_total: int = 0
 
 
 ToWorker = Start | Generate | Verify | Cancel

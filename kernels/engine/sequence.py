@@ -1,7 +1,7 @@
 """One request on its way through the engine."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from openledger.kernels.engine.answer import Answer
 from openledger.kernels.engine.kv_cache import prefix_next, prefix_start
@@ -10,12 +10,17 @@ from openledger.kernels.model.judge import asked_row
 from openledger.kernels.model.transformer import Lora
 from openledger.kernels.ops.fingerprint import chain_next, chain_start
 
+PASSED_PER_PRIORITY: Final = 16
+"""Others let in before a sequence that waits is worth one priority more."""
+
 
 @dataclass(eq=False)
 class Sequence:
     """`tokens` are the prompt and what follows it: sampled so far, or, for a verification, what is claimed.
 
-    `computed`: positions whose keys and values are in the cache. `judged`: output tokens sampled or checked.
+    `computed`: positions whose keys and values are in the cache. `judged`: output tokens sampled or checked; a sequence
+    that lost its pages computes its positions again, but judges none of them twice. `arrived`: its number in the order of
+    arrival. `passed`: how many others were let in while it waited.
     `page_keys`: the cache's keys of its first pages, as far as they were needed.
     """
 
@@ -27,6 +32,8 @@ class Sequence:
     pages: Any = None
     computed: int = 0
     judged: int = 0
+    arrived: int = 0
+    passed: int = 0
     fingerprint: bytes = b""
     page_keys: list[bytes] = field(default_factory=list, repr=False)
     asked: Any = field(default=None, repr=False)
@@ -39,6 +46,16 @@ class Sequence:
     def payer(self) -> bytes:
         """Who pays for it; whoever checks an answer has no name."""
         return self.request.payer if isinstance(self.request, Generate) else b""
+
+    @property
+    def priority(self) -> int:
+        """What it asked for; whoever checks an answer asks for nothing."""
+        return self.request.priority if isinstance(self.request, Generate) else 0
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The order of giving way: the last one gives way first. Who was often passed over rises, so nobody waits for ever."""
+        return -self.priority - self.passed // PASSED_PER_PRIORITY, self.arrived
 
     @property
     def forced(self) -> bool:
@@ -54,14 +71,12 @@ class Sequence:
     @property
     def decoding(self) -> bool:
         """Whether the next step is a single new token."""
-        return not self.forced and self.computed >= self.prompt_length
+        return not self.forced and self.judged > 0 and self.to_compute == 1
 
     def logit_positions(self, count: int) -> range:
         """Of the next `count` positions, those whose logits are needed."""
-        first = max(self.computed, self.prompt_length - 1)
+        first = max(self.computed, self.prompt_length - 1 + self.judged)
         end = self.computed + count
-        if not self.forced:
-            first = max(first, len(self.tokens) - 1)
         return range(min(first, end), end)
 
     def asks(self) -> Any:
