@@ -79,10 +79,13 @@ def describe_metadata(metadata: Mapping[str, Any]) -> TokenizerDescription:
     special = frozenset(i for i, t in enumerate(types) if t == _CONTROL)
     extra = [metadata.get(f"tokenizer.ggml.{name}_token_id", eos) for name in ("eot", "eom")]
     ends = {eos, *map(int, extra)} | {tokens.index(t) for t in _ENDS if t in tokens}
-    if kind == "llama":
-        tokenizer, continued = _sentence_pieces(tokens, scores, types, prefix)
-    else:
-        tokenizer = continued = _byte_level(tokens, merges, str(flavour))
+    try:
+        if kind == "llama":
+            tokenizer, continued = _sentence_pieces(tokens, scores, types, prefix)
+        else:
+            tokenizer = continued = _byte_level(tokens, merges, str(flavour))
+    except Exception as error:  # tokenizers raises a plain Exception for anything that does not fit together
+        raise DamagedModel(f"the model's tokenizer is damaged: {error}") from error
     for made in {id(t): t for t in (tokenizer, continued)}.values():
         made.add_special_tokens([_added(tokens[i]) for i in sorted(special)])
         made.add_tokens([_added(t, special=False) for t, k in zip(tokens, types) if k == _USER_DEFINED])

@@ -11,7 +11,7 @@ HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, LAYERS = 128, 96, 2, 1, 2
 """Heads of 64: the only size whose rotary table is shipped."""
 
 
-def _byte_tokens() -> list[str]:
+def byte_tokens() -> list[str]:
     """The 256 bytes as the letters that byte-level tokenizers write them with."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = {byte: chr(byte) for byte in printable}
@@ -22,7 +22,7 @@ def _byte_tokens() -> list[str]:
 def write_tiny_model(path: Path, seed: int = 1) -> Path:
     """A model of 2 layers and 259 tokens."""
     random = np.random.default_rng(seed)
-    tokens = [*_byte_tokens(), "<|endoftext|>", "<|im_end|>", "ab"]
+    tokens = [*byte_tokens(), "<|endoftext|>", "<|im_end|>", "ab"]
     writer = GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_block_count(LAYERS)

@@ -1,0 +1,257 @@
+"""Each family beside transformers: the same logits but for quantisation, from a folder and from a GGUF of the same weights."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from openledger.kernels.engine.adapters import inspect_adapter, read_adapter
+from openledger.kernels.engine.residency import stack_adapter
+from openledger.kernels.model.errors import DamagedModel, ModelError, ModelMissing, UnsupportedModel
+from openledger.kernels.model.files import open_model
+from openledger.kernels.model.generate import Draw, generate
+from openledger.kernels.model.huggingface import HuggingFaceFolder, config_from_json
+from openledger.kernels.model.load import Model, load_model
+from openledger.kernels.model.rotary_table import Llama3Scaling, frequencies, rotary_table, scaled
+from openledger.kernels.model.tokenizer import Message
+from openledger.kernels.model.transformer import Lora
+
+from .conftest import TARGETS, Runner
+from .tiny_families import FAMILIES, LLAMA3, SIZES, random_model, write_folder, write_gguf
+
+TOKENS = np.random.default_rng(5).integers(0, 256, 40).tolist()
+
+
+def logits_of(model: Model, tokens: list[int], adapters: tuple[Lora, ...] = ()) -> torch.Tensor:
+    runner = Runner(model.transformer, 16, 1, len(tokens))
+    runner.step([(0, tokens, adapters)])
+    return torch.from_numpy(np.concatenate(runner.logits[0]))
+
+
+def divergence(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    p, q = torch.log_softmax(theirs.double(), -1), torch.log_softmax(ours.double(), -1)
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+def load(path: Path, cache: Path, **options: Any) -> Model:
+    return load_model(cache, model_file=path, threads=1, **options)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Path]]:
+    """Each family: transformers' model and its folder, one of them in shards."""
+    folder = tmp_path_factory.mktemp("families")
+    found = {}
+    for name in FAMILIES:
+        model = random_model(name)
+        shards = {"max_shard_size": "100KB"} if name == "mistral" else {}
+        found[name] = (model, write_folder(folder / name, model, **shards))
+    return found
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_are_transformers_but_for_quantisation_and_gguf_gives_the_same_root(
+    made: dict[str, tuple[Any, Path]], tmp_path: Path, name: str
+) -> None:
+    peer, folder = made[name]
+    with torch.inference_mode():
+        theirs = peer(torch.tensor([TOKENS])).logits[0]
+    model = load(folder, tmp_path)
+    ours = logits_of(model, TOKENS)
+    assert theirs.std() > 0.5
+    assert divergence(ours, theirs) < 0.005
+    assert (ours.argmax(-1) == theirs.argmax(-1)).float().mean() >= 0.8
+    if name == "llama-3.1":
+        return
+    same = load(write_gguf(tmp_path / "same.gguf", peer), tmp_path)
+    assert same.transformer.root == model.transformer.root
+    assert torch.equal(logits_of(same, TOKENS), ours)
+
+
+def test_a_gguf_of_llama_3_1_brings_its_own_divisors(made: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
+    peer, folder = made["llama-3.1"]
+    plain = frequencies(500000.0, 16)
+    factors = [a / b for a, b in zip(plain, scaled(plain, Llama3Scaling(8.0, 1.0, 4.0, 32)))]
+    assert factors[0] == 1.0
+    assert factors[-1] == pytest.approx(8.0)
+    ours = load(write_gguf(tmp_path / "same.gguf", peer, factors), tmp_path)
+    bare = load(write_gguf(tmp_path / "bare.gguf", peer), tmp_path)
+    reference = logits_of(load(folder, tmp_path), TOKENS)
+    assert divergence(logits_of(ours, TOKENS), reference) < 1e-6
+    assert divergence(logits_of(bare, TOKENS), reference) > 1e-3
+
+
+def test_bf16_f16_and_shards_are_read_as_they_are(tmp_path: Path) -> None:
+    for kind in (torch.bfloat16, torch.float16):
+        peer = random_model("qwen2", seed=3).to(kind)
+        folder = write_folder(tmp_path / str(kind), peer, kind, max_shard_size="60KB")
+        assert (folder / "model.safetensors.index.json").is_file()
+        source = HuggingFaceFolder(folder)
+        values = source.tensor("blk.1.attn_k.weight")
+        assert values.dtype == np.float32
+        assert np.array_equal(values, peer.state_dict()["model.layers.1.self_attn.k_proj.weight"].float().numpy())
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3"])
+def test_the_definitions_give_the_bits_of_the_host_kernels_however_the_work_is_cut(
+    made: dict[str, tuple[Any, Path]], tmp_path: Path, name: str
+) -> None:
+    host, defined = load(made[name][1], tmp_path), load(made[name][1], tmp_path, backend="torch")
+    prompts = [TOKENS[:9], TOKENS[9:30]]
+    draw = Draw(temperature_milli=900, seed=bytes(range(32)))
+    answers = generate(host, prompts, max_tokens=5, draw=draw)
+    assert generate(defined, prompts, max_tokens=5, draw=draw, batch=1, chunk=4, page_tokens=64) == answers
+    assert generate(host, prompts, max_tokens=5, draw=draw, chunk=1, page_tokens=1) == answers
+
+
+@pytest.mark.parametrize("name", ["llama-3.1", "mistral", "qwen2", "qwen3"])
+def test_an_adapter_of_peft_gives_pefts_logits(tmp_path: Path, name: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = random_model(name)
+    model = load(write_folder(tmp_path / "base", base), tmp_path)
+    torch.manual_seed(2)
+    adapted = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS, task_type="CAUSAL_LM")).eval()
+    with torch.no_grad():
+        for parameter, values in adapted.named_parameters():
+            if "lora_" in parameter:
+                values.normal_(0.0, 0.1)
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    with torch.inference_mode():
+        theirs = adapted(torch.tensor([TOKENS])).logits[0]
+    info = inspect_adapter(tmp_path / "adapter", model.config)
+    lora = stack_adapter(read_adapter(info, model.config), model.config, model.transformer.steps.array)
+    moved = divergence(logits_of(model, TOKENS), theirs)
+    assert divergence(logits_of(model, TOKENS, (lora,)), theirs) < min(0.01, moved / 5)
+
+
+def test_a_window_limits_the_context_to_where_it_changes_nothing(
+    made: dict[str, tuple[Any, Path]], tmp_path: Path
+) -> None:
+    model = load(made["mistral"][1], tmp_path)
+    assert model.config.context == 128
+    assert model.transformer.max_context == model.config.window == 48
+    with torch.inference_mode():
+        theirs = made["mistral"][0](torch.tensor([TOKENS + TOKENS[:8]])).logits[0]
+    assert divergence(logits_of(model, TOKENS + TOKENS[:8]), theirs) < 0.005
+
+
+def test_a_table_made_at_import_is_transformers_but_for_its_rounding() -> None:
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    for parameters in ({"rope_type": "default", "rope_theta": 10000.0}, LLAMA3):
+        config = LlamaConfig(**SIZES | {"hidden_size": 512}, rope_parameters=parameters)
+        c, s = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(100)[None])
+        scaling = Llama3Scaling(8.0, 1.0, 4.0, 32) if parameters is LLAMA3 else None
+        table = rotary_table(parameters["rope_theta"], 128, 100, scaling)
+        assert np.abs(table[..., 0] - c[0, :, :64].numpy()).max() < 2e-5
+        assert np.abs(table[..., 1] - s[0, :, :64].numpy()).max() < 2e-5
+
+
+SETTINGS = {**SIZES, "architectures": ["LlamaForCausalLM"], "rope_theta": 10000.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"architectures": ["MixtralForCausalLM"]}, "Mixtral"),
+        ({"architectures": None}, "none"),
+        ({"num_local_experts": 8}, "mixture of experts"),
+        ({"vision_config": {"a": 1}}, "vision"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised checkpoint"),
+        ({"hidden_act": "gelu"}, "'gelu'"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"mlp_bias": True}, "feed-forward"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "'yarn'"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}, "'dynamic'"),
+        ({"rope_scaling": {**LLAMA3, "factor": None}}, "wrongly"),
+        ({"alibi": True}, "ALiBi"),
+        ({"partial_rotary_factor": 0.5}, "part of the head"),
+        ({"num_attention_heads": 7}, "7 heads"),
+        ({"num_key_value_heads": 3}, "do not make a model"),
+        ({"hidden_size": 1 << 20, "head_dim": 64}, "too wide"),
+        ({"hidden_size": "many"}, "wrongly"),
+        ({"rms_norm_eps": None}, "wrongly"),
+        ({"vocab_size": ...}, "does not say vocab_size"),
+    ],
+)
+def test_models_of_other_kinds_are_refused_by_name(change: dict[str, Any], says: str) -> None:
+    assert config_from_json(SETTINGS, "x").family == "llama"
+    settings = {key: value for key, value in {**SETTINGS, **change}.items() if value is not ...}
+    with pytest.raises(UnsupportedModel, match=says):
+        config_from_json(settings, "x")
+
+
+def _spoil_header(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[:8] = struct.pack("<Q", 1 << 60)
+    file.write_bytes(data)
+
+
+def _spoil_number(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-4:] = struct.pack("<f", float("nan"))
+    file.write_bytes(data)
+
+
+def _as_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _index(target: str) -> Any:
+    def change(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        index = {"weight_map": {"model.norm.weight": target}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "says"),
+    [
+        (_spoil_header, DamagedModel, "header does not fit"),
+        (_spoil_number, DamagedModel, "not finite"),
+        (_as_pickle, UnsupportedModel, "pickle"),
+        (_index("../model.safetensors"), DamagedModel, "no file of the folder"),
+        (_index("absent.safetensors"), ModelMissing, "absent"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), ModelMissing, "tokenizer.json"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), DamagedModel, "not a tokenizer"),
+        (lambda folder: (folder / "config.json").write_text("[1]"), DamagedModel, "not a JSON object"),
+        (lambda folder: (folder / "config.json").unlink(), ModelMissing, "config.json"),
+    ],
+)
+def test_a_damaged_folder_is_refused_by_what_is_wrong_with_it(
+    tmp_path: Path, spoil: Any, error: type[ModelError], says: str
+) -> None:
+    folder = write_folder(tmp_path / "model", random_model("llama-2"))
+    spoil(folder)
+    with pytest.raises(error, match=says):
+        load(folder, tmp_path / "cache")
+
+
+def test_a_tensor_that_the_family_has_not_is_refused_by_name(tmp_path: Path) -> None:
+    peer = random_model("qwen3", attention_bias=True)
+    folder = write_folder(tmp_path / "model", peer)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "attention_bias": False}))
+    with pytest.raises(UnsupportedModel, match=r"blk\.0\.attn_k\.bias"):
+        load(folder, tmp_path)
+
+
+def test_a_folders_chat_begins_with_its_own_tokens_and_its_text_does_too(made: dict[str, tuple[Any, Path]]) -> None:
+    from openledger.kernels.model.tokenizer import ModelTokenizer
+
+    tokenizer = ModelTokenizer.of(open_model(made["llama-2"][1]))
+    prompt = tokenizer.chat_prompt([Message("user", "hi <|end|>")])
+    assert prompt[0] == 257
+    assert 256 not in prompt
+    assert tokenizer.decode(prompt) == "user: hi <|end|>\n"
+    assert tokenizer.end_tokens == (256,)
