@@ -17,8 +17,22 @@ EMPTY_LIST = b"\xc0"
 MAX_DEPTH = 64
 
 
-_PREFIX = tuple(bytes((0x80 + length,)) for length in range(56))
-_LIST_PREFIX = tuple(bytes((0xC0 + length,)) for length in range(56))
+_LONGEST_SHORT = 55
+_from_bytes = int.from_bytes
+
+
+def _prefix(base: int, length: int) -> bytes:
+    """What stands before a payload: `base` is 0x80 for byte strings and 0xC0 for lists."""
+    if length <= _LONGEST_SHORT:
+        return bytes((base + length,))
+    size = (length.bit_length() + 7) // 8
+    return bytes((base + _LONGEST_SHORT + size,)) + length.to_bytes(size, "big")
+
+
+# Nearly everything is shorter: its prefix is not made anew each time.
+_KNOWN_LENGTHS = 1_024
+_STRING_PREFIX = tuple(_prefix(0x80, length) for length in range(_KNOWN_LENGTHS))
+_LIST_PREFIX = tuple(_prefix(0xC0, length) for length in range(_KNOWN_LENGTHS))
 _BYTE = tuple(bytes((value,)) for value in range(128))
 
 
@@ -31,10 +45,9 @@ def encode_bytes(value: bytes) -> bytes:
     length = len(value)
     if length == 1 and value[0] < 0x80:
         return bytes(value)
-    if length < 56:
-        return _PREFIX[length] + value
-    size = (length.bit_length() + 7) // 8
-    return bytes((0xB7 + size,)) + length.to_bytes(size, "big") + value
+    if length < _KNOWN_LENGTHS:
+        return _STRING_PREFIX[length] + value
+    return _prefix(0x80, length) + value
 
 
 def encode_uint(value: int) -> bytes:
@@ -44,8 +57,8 @@ def encode_uint(value: int) -> bytes:
             raise ValueError(f"RLP has no negative integers, got {value}")
         return _BYTE[value] if value else EMPTY_STRING
     length = (value.bit_length() + 7) >> 3
-    if length < 56:
-        return _PREFIX[length] + value.to_bytes(length, "big")
+    if length < _KNOWN_LENGTHS:
+        return _STRING_PREFIX[length] + value.to_bytes(length, "big")
     return encode_bytes(value.to_bytes(length, "big"))
 
 
@@ -53,10 +66,9 @@ def encode_sequence(encoded_items: Iterable[bytes]) -> bytes:
     """A list of items that are already encoded."""
     payload = b"".join(encoded_items)
     length = len(payload)
-    if length < 56:
+    if length < _KNOWN_LENGTHS:
         return _LIST_PREFIX[length] + payload
-    size = (length.bit_length() + 7) // 8
-    return bytes((0xF7 + size,)) + length.to_bytes(size, "big") + payload
+    return _prefix(0xC0, length) + payload
 
 
 def encode(item: bytes | int | Sequence[object]) -> bytes:
@@ -71,7 +83,7 @@ def encode(item: bytes | int | Sequence[object]) -> bytes:
 def decode(data: bytes) -> Item:
     """The one item that `data` encodes. Raises `InvalidRLP` for anything that is not canonical."""
     try:
-        item, end = _decode_item(data, 0, len(data), 0)
+        item, end = _decode_item(bytes(data), 0, len(data), 0)
     except IndexError:
         raise InvalidRLP("the encoding ends in the middle of an item") from None
     if end != len(data):
@@ -112,11 +124,11 @@ def to_uint(item: Item, maximum_bytes: int = 32) -> int:
     """The integer a decoded byte string stands for. Raises `InvalidRLP` for leading zeros and for lists."""
     if isinstance(item, list):
         raise InvalidRLP("expected an integer, got a list")
-    if item[:1] == b"\0":
-        raise InvalidRLP("an integer has leading zeros")
-    if len(item) > maximum_bytes:
+    if len(item) > maximum_bytes or (item and not item[0]):
+        if not item[0]:
+            raise InvalidRLP("an integer has leading zeros")
         raise InvalidRLP(f"an integer has {len(item)} bytes, more than {maximum_bytes}")
-    return int.from_bytes(item, "big")
+    return _from_bytes(item, "big")
 
 
 def to_bytes(item: Item, length: int | None = None) -> bytes:
@@ -168,15 +180,15 @@ def _bounds(data: bytes, position: int, limit: int) -> tuple[int, int, bool]:
 def _decode_item(data: bytes, position: int, limit: int, depth: int) -> tuple[Item, int]:
     first = data[position]
     if first < 0x80:
-        return bytes(data[position : position + 1]), position + 1
+        return data[position : position + 1], position + 1
     if 0x81 < first < 0xB8:
         end = position + first - 0x7F
         if end > limit:
             raise InvalidRLP("an item is longer than what contains it")
-        return bytes(data[position + 1 : end]), end
+        return data[position + 1 : end], end
     start, end, is_list = _bounds(data, position, limit)
     if not is_list:
-        return bytes(data[start:end]), end
+        return data[start:end], end
     if depth >= MAX_DEPTH:
         raise InvalidRLP(f"lists are nested deeper than {MAX_DEPTH}")
     items: list[Item] = []
@@ -188,10 +200,13 @@ def _decode_item(data: bytes, position: int, limit: int, depth: int) -> tuple[It
             stop = position + first - 0x7F
             if stop > end:
                 raise InvalidRLP("an item is longer than what contains it")
-            items.append(bytes(data[position + 1 : stop]))
+            items.append(data[position + 1 : stop])
             position = stop
         elif first == 0x80:
             items.append(b"")
+            position += 1
+        elif first < 0x80:
+            items.append(data[position : position + 1])
             position += 1
         else:
             item, position = _decode_item(data, position, end, depth + 1)

@@ -70,8 +70,7 @@ def state_of_alloc(alloc: Mapping[bytes, GenesisAccount]) -> tuple[StateChanges,
         words = {
             keccak256(slot.to_bytes(32, "big")): encode_uint(value) for slot, value in entry.storage.items() if value
         }
-        for slot_key, word in words.items():
-            storage.set(slot_key, word)
+        storage.update(words)
         if words:
             slots[key] = words
         code_hash = EMPTY_CODE_HASH
@@ -80,5 +79,5 @@ def state_of_alloc(alloc: Mapping[bytes, GenesisAccount]) -> tuple[StateChanges,
             codes[code_hash] = entry.code
         account = accounts[address] = Account(entry.nonce, entry.balance, storage.commit(nodes), code_hash)
         flat[key] = encode_account(account)
-        trie.set(key, flat[key])
+    trie.update(flat)
     return StateChanges(trie.commit(nodes), nodes, codes, StateDiff(flat, slots, tuple(nodes))), accounts

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from openledger.evm_ext import errors
 from openledger.evm_ext.block import EMPTY_REQUESTS_HASH, Header, HeaderForm, withdrawals_trie_root
 from openledger.evm_ext.dao_fork import move_dao_balances
-from openledger.evm_ext.fees import GAS_PER_BLOB, L1FeeParameters, l1_gas_used
+from openledger.evm_ext.fees import GAS_PER_BLOB, l1_gas_used
 from openledger.evm_ext.header_rules import child_base_fee, child_excess_blob_gas, decode_fee_parameters
 from openledger.evm_ext.index_recorder import OperationRecorder, TransactionRecord, recording
 from openledger.evm_ext.payload import Withdrawal
@@ -23,7 +23,7 @@ from openledger.evm_ext.requests import collect_requests, requests_hash
 from openledger.evm_ext.state.changes import StateChanges
 from openledger.evm_ext.state.reader import StateReader
 from openledger.evm_ext.state.world import WorldState
-from openledger.evm_ext.transactions import BLOB, Transaction
+from openledger.evm_ext.transactions import Transaction
 from openledger.evm_ext.vm.entry import system_call
 from openledger.evm_ext.vm.environment import BlockEnvironment
 from openledger.evm_ext.vm.executor import Executor
@@ -118,34 +118,48 @@ class BlockProcessor:
             self.records.append(self._recorder.take())
         self.gas_used += outcome.gas_used
         self.blob_gas_used += blob_gas
-        is_deposit = transaction.deposit is not None
-        parameters: L1FeeParameters | None = None
-        if rules.is_op and not is_deposit:
-            parameters = self.executor.l1_fee_parameters
-        is_blob = transaction.type == BLOB
-        receipt = Receipt(
-            type=transaction.type,
-            status=1 if rules.receipts_have_state_root else int(outcome.success),
-            cumulative_gas_used=self.gas_used,
-            logs=outcome.logs,
-            deposit_nonce=outcome.deposit_nonce,
-            deposit_version=DEPOSIT_RECEIPT_VERSION if is_deposit else None,
-            gas_used=outcome.gas_used,
-            effective_gas_price=outcome.effective_gas_price,
-            contract_address=outcome.contract_address,
-            l1_fee=outcome.l1_fee,
-            l1_gas_used=l1_gas_used(transaction.flz_size) if parameters else None,
-            l1_gas_price=parameters.base_fee if parameters else None,
-            l1_blob_base_fee=parameters.blob_base_fee if parameters else None,
-            l1_base_fee_scalar=parameters.base_fee_scalar if parameters else None,
-            l1_blob_base_fee_scalar=parameters.blob_base_fee_scalar if parameters else None,
-            operator_fee=outcome.operator_fee,
-            operator_fee_scalar=parameters.operator_fee_scalar if parameters else None,
-            operator_fee_constant=parameters.operator_fee_constant if parameters else None,
-            blob_gas_used=blob_gas if is_blob else None,
-            blob_gas_price=self.environment.blob_base_fee if is_blob else None,
-            state_root=self.state.intermediate_root() if rules.receipts_have_state_root else b"",
-        )
+        status, state_root = int(outcome.success), b""
+        if rules.receipts_have_state_root:
+            status, state_root = 1, self.state.intermediate_root()
+        l1_fee = outcome.l1_fee
+        parameters = None if l1_fee is None else self.executor.l1_fee_parameters
+        # By position: this is done for every transaction, and names of twenty arguments take longer than the rest.
+        if parameters is None:
+            receipt = Receipt(
+                transaction.type,
+                status,
+                self.gas_used,
+                outcome.logs,
+                outcome.deposit_nonce,
+                None if transaction.deposit is None else DEPOSIT_RECEIPT_VERSION,
+                outcome.gas_used,
+                outcome.effective_gas_price,
+                outcome.contract_address,
+                blob_gas_used=blob_gas or None,
+                blob_gas_price=self.environment.blob_base_fee if blob_gas else None,
+                state_root=state_root,
+            )
+        else:
+            receipt = Receipt(
+                transaction.type,
+                status,
+                self.gas_used,
+                outcome.logs,
+                None,
+                None,
+                outcome.gas_used,
+                outcome.effective_gas_price,
+                outcome.contract_address,
+                l1_fee,
+                l1_gas_used(transaction.flz_size),
+                parameters.base_fee,
+                parameters.blob_base_fee,
+                parameters.base_fee_scalar,
+                parameters.blob_base_fee_scalar,
+                outcome.operator_fee,
+                parameters.operator_fee_scalar,
+                parameters.operator_fee_constant,
+            )
         self.receipts.append(receipt)
         return receipt
 

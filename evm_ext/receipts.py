@@ -72,7 +72,12 @@ class Receipt:
     @kept
     def bloom(self) -> bytes:
         """The 256-byte Bloom filter over the logs' addresses and topics (Yellow Paper, M3:2048)."""
-        return logs_bloom(self.logs)
+        return self.bloom_bits.to_bytes(BLOOM_BYTES, "big") if self.logs else _EMPTY_BLOOM
+
+    @kept
+    def bloom_bits(self) -> int:
+        """The same as an integer."""
+        return _bits_of_logs(self.logs)
 
     def encode(self) -> bytes:
         """The consensus encoding: the bare list for type 0, else type || list."""
@@ -108,14 +113,16 @@ class Receipt:
 
 def logs_bloom(logs: Sequence[Log]) -> bytes:
     """The Bloom filter of some logs, 256 bytes big-endian."""
-    if not logs:
-        return _EMPTY_BLOOM
+    return _bits_of_logs(logs).to_bytes(BLOOM_BYTES, "big") if logs else _EMPTY_BLOOM
+
+
+def _bits_of_logs(logs: Sequence[Log]) -> int:
     bits = 0
     for log in logs:
         bits |= bloom_bits(log.address)
         for topic in log.topics:
             bits |= bloom_bits(topic)
-    return bits.to_bytes(BLOOM_BYTES, "big")
+    return bits
 
 
 @lru_cache(maxsize=16_384)
@@ -134,7 +141,7 @@ def union_bloom(receipts: Iterable[Receipt]) -> bytes:
     bits = 0
     for receipt in receipts:
         if receipt.logs:
-            bits |= int.from_bytes(receipt.bloom, "big")
+            bits |= receipt.bloom_bits
     return bits.to_bytes(BLOOM_BYTES, "big")
 
 
@@ -178,13 +185,10 @@ _ENCODED_NO_MORE = encoding.EMPTY_LIST * (len(_DERIVED) - 2)
 
 
 def _encode_log(log: Log) -> bytes:
-    return encode_sequence(
-        (
-            encode_bytes(log.address),
-            encode_sequence(encode_bytes(topic) for topic in log.topics),
-            encode_bytes(log.data),
-        )
-    )
+    # Addresses and topics have one length each, so their prefixes are known: blocks have logs by the thousand.
+    topics = log.topics
+    encoded_topics = encode_sequence((b"\xa0" + b"\xa0".join(topics),)) if topics else encoding.EMPTY_LIST
+    return encode_sequence((b"\x94", log.address, encoded_topics, encode_bytes(log.data)))
 
 
 def _decode_consensus(raw: bytes) -> Receipt:

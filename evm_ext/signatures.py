@@ -6,21 +6,34 @@ the objects costs more than the curve arithmetic. Recovery releases the GIL.
 
 from __future__ import annotations
 
+import threading
+
 from coincurve import PrivateKey
 from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
 
-from openledger.genesis.hashing import keccak256
+from openledger.genesis.hashing import keccak256, keccak256_of_short
 
 SECP256K1_N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SECP256K1_HALF_N = SECP256K1_N // 2
 
 _UNCOMPRESSED = 2  # SECP256K1_EC_UNCOMPRESSED
 _CONTEXT = GLOBAL_CONTEXT.ctx
-_SIGNATURE = ffi.typeof("secp256k1_ecdsa_recoverable_signature *")
-_PUBLIC_KEY = ffi.typeof("secp256k1_pubkey *")
-_SERIALIZED = ffi.typeof("unsigned char[65]")
-_LENGTH = ffi.typeof("size_t *")
+_SERIALIZED_BYTES = 65
+
+
+class _Buffers(threading.local):
+    """What libsecp256k1 writes into: each thread's own, since it runs without the GIL."""
+
+    def __init__(self) -> None:
+        self.signature = ffi.new("secp256k1_ecdsa_recoverable_signature *")
+        self.public_key = ffi.new("secp256k1_pubkey *")
+        self.serialized = ffi.new("unsigned char[]", _SERIALIZED_BYTES)
+        self.length = ffi.new("size_t *", _SERIALIZED_BYTES)
+        self.all = (self.signature, self.public_key, self.serialized, self.length, ffi.buffer(self.serialized))
+
+
+_buffers = _Buffers()
 
 
 def recover_address(digest: bytes, y_parity: int, r: int, s: int) -> bytes | None:
@@ -30,17 +43,15 @@ def recover_address(digest: bytes, y_parity: int, r: int, s: int) -> bytes | Non
     if not (0 < r < SECP256K1_N and 0 < s < SECP256K1_N and 0 <= y_parity <= 1):
         return None
     context = _CONTEXT
-    signature = ffi.new(_SIGNATURE)
+    signature, public_key, serialized, length, written = _buffers.all
     compact = r.to_bytes(32, "big") + s.to_bytes(32, "big")
     if not lib.secp256k1_ecdsa_recoverable_signature_parse_compact(context, signature, compact, y_parity):
         return None
-    public_key = ffi.new(_PUBLIC_KEY)
     if not lib.secp256k1_ecdsa_recover(context, public_key, signature, digest):
         return None
-    serialized = ffi.new(_SERIALIZED)
-    length = ffi.new(_LENGTH, 65)
+    length[0] = _SERIALIZED_BYTES
     lib.secp256k1_ec_pubkey_serialize(context, serialized, length, public_key, _UNCOMPRESSED)
-    return keccak256(ffi.buffer(serialized)[1:])[12:]
+    return keccak256_of_short(written[1:])[12:]
 
 
 def sign_digest(digest: bytes, private_key: bytes) -> tuple[int, int, int]:

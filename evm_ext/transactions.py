@@ -488,30 +488,31 @@ def _decode_fee_market(
     authorization_list: tuple[Authorization, ...] = (),
 ) -> Transaction:
     """What types 2, 3 and 4 share: the first nine fields and the signature at the end."""
+    chain_id, nonce, tip, fee_cap, gas, to, value, data, access_list = fields[:9]
+    y_parity, r, s = fields[-3:]
     transaction = Transaction(
-        raw=raw,
-        type=raw[0],
-        chain_id=encoding.to_uint(fields[0]),
-        nonce=encoding.to_uint(fields[1], 8),
-        max_priority_fee_per_gas=encoding.to_uint(fields[2]),
-        max_fee_per_gas=encoding.to_uint(fields[3]),
-        gas=encoding.to_uint(fields[4], 8),
-        to=_to(fields[5]),
-        value=encoding.to_uint(fields[6]),
-        data=encoding.to_bytes(fields[7]),
-        access_list=_access_list(fields[8]),
-        max_fee_per_blob_gas=max_fee_per_blob_gas,
-        blob_versioned_hashes=blob_versioned_hashes,
-        authorization_list=authorization_list,
-        y_parity=_y_parity(fields[-3]),
-        r=encoding.to_uint(fields[-2]),
-        s=encoding.to_uint(fields[-1]),
+        raw,
+        raw[0],
+        encoding.to_uint(chain_id),
+        encoding.to_uint(nonce, 8),
+        encoding.to_uint(tip),
+        encoding.to_uint(fee_cap),
+        encoding.to_uint(gas, 8),
+        _to(to),
+        encoding.to_uint(value),
+        encoding.to_bytes(data),
+        _access_list(access_list),
+        max_fee_per_blob_gas,
+        blob_versioned_hashes,
+        authorization_list,
+        _y_parity(y_parity),
+        encoding.to_uint(r),
+        encoding.to_uint(s),
     )
     # The encoding is canonical, so what was signed is the list without its last three items, as it came.
     header = raw[1]
     start = 2 if header < 0xF8 else header - 0xF5
-    r, s = cast(bytes, fields[-2]), cast(bytes, fields[-1])
-    end = len(raw) - 1 - len(encode_bytes(r)) - len(encode_bytes(s))
+    end = len(raw) - 1 - len(encode_bytes(cast(bytes, r))) - len(encode_bytes(cast(bytes, s)))
     transaction.__dict__[_SIGNED_PAYLOAD] = raw[start:end]
     return transaction
 
@@ -561,6 +562,8 @@ def _y_parity(item: Item) -> int:
 
 def _access_list(item: Item) -> AccessList:
     entries: Sequence[Item] = encoding.to_list(item)
+    if not entries:
+        return ()
     decoded = []
     for entry in entries:
         address, slots = encoding.to_list(entry, 2)

@@ -384,6 +384,7 @@ class WorldState:
         for address in self._wiped:
             self._wipe(address, slots, replaced)
         trie = self._reader.account_trie()
+        present: dict[bytes, bytes] = {}
         gone: list[bytes] = []
         for address in sorted(self._dirty):
             account = self._account(address)
@@ -394,8 +395,8 @@ class WorldState:
                 continue
             if self._dirty_slots.get(address):
                 account = self._commit_storage(address, key, account, slots.setdefault(key, {}), nodes, replaced)
-            accounts[key] = encoded = encode_account(account)
-            trie.set(key, encoded)
+            accounts[key] = present[key] = encode_account(account)
+        trie.update(present)
         for key in gone:
             trie.delete(key)
         root = trie.commit(nodes)
@@ -423,16 +424,17 @@ class WorldState:
     ) -> Account:
         slots = self._storage.get(address, {})
         storage = self._reader.storage_trie(address, account[2])
+        present: dict[bytes, bytes] = {}
         gone: list[bytes] = []
         for slot in sorted(self._dirty_slots[address]):
             value = slots.get(slot, 0)
             hashed = keccak256(slot.to_bytes(32, "big"))
             if value:
-                changed[hashed] = encoded = encode_uint(value)
-                storage.set(hashed, encoded)
+                changed[hashed] = present[hashed] = encode_uint(value)
             else:
                 changed[hashed] = DELETED
                 gone.append(hashed)
+        storage.update(present)
         for hashed in gone:
             storage.delete(hashed)
         updated = account._replace(storage_root=storage.commit(nodes))

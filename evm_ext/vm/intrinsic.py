@@ -54,6 +54,8 @@ def floor_gas(data: bytes, rules: BlockRules) -> int:
     """The least gas that a transaction with this calldata uses (EIP-7623); 0 before Prague."""
     if not rules.has_calldata_floor:
         return 0
+    if not data:
+        return GAS_TRANSACTION
     zeros = data.count(0)
     return GAS_TRANSACTION + GAS_FLOOR_PER_TOKEN * (zeros + 4 * (len(data) - zeros))
 

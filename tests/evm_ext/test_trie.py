@@ -52,6 +52,25 @@ def test_batches_of_updates_and_deletions_give_the_library_s_root(batches):
 
 
 @settings(max_examples=100, deadline=None)
+@given(st.lists(st.dictionaries(st.binary(min_size=3, max_size=3), _VALUES, max_size=20), max_size=4))
+def test_many_values_at_once_give_what_one_by_one_gives(batches):
+    nodes: dict[bytes, bytes] = {}
+    one_by_one: dict[bytes, bytes] = {}
+    contents: dict[bytes, bytes] = {}
+    root = EMPTY_ROOT
+    for batch in batches:
+        at_once, singly = Trie(nodes.get, root), Trie(one_by_one.get, root)
+        at_once.update(batch)
+        for key, value in batch.items():
+            singly.set(key, value)
+        contents |= batch
+        root = at_once.commit(nodes)
+        assert root == singly.commit(one_by_one) == root_of(contents)
+        assert nodes == one_by_one
+        assert set(at_once.replaced) == set(singly.replaced)
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(_KEYS, _VALUES, min_size=1, max_size=20), _KEYS)
 def test_proofs_of_presence_and_absence_are_accepted_by_the_library(contents, asked):
     nodes: dict[bytes, bytes] = {}
