@@ -5,7 +5,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
@@ -29,17 +29,21 @@ class TensorEntry:
 def read_header(path: Path, *, max_header_bytes: int = MAX_HEADER_BYTES) -> dict[str, TensorEntry]:
     """The tensors of a file, every offset checked: none overlap, none leave gaps, all fill the file. Raises
     `BadSafetensors`, also for a type other than F32, F16 and BF16."""
-    size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > min(max_header_bytes, size - 8):
-            raise BadSafetensors(f"{path.name} is not a safetensors file: its header does not fit")
-        raw = file.read(length)
+        return header_of(file, path.stat().st_size, path.name, max_header_bytes)
+
+
+def header_of(file: BinaryIO, size: int, file_name: str, max_header_bytes: int) -> dict[str, TensorEntry]:
+    """As `read_header`, of an open file of `size` bytes."""
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+    if length > min(max_header_bytes, size - 8):
+        raise BadSafetensors(f"{file_name} is not a safetensors file: its header does not fit")
+    raw = file.read(length)
     entries: dict[str, TensorEntry] = {}
     spans = []
     try:
-        header = json.loads(raw)
+        header = json.loads(raw, object_pairs_hook=_once)
         header.pop("__metadata__", None)
         for name, value in header.items():
             first, last = value["data_offsets"]
@@ -47,26 +51,35 @@ def read_header(path: Path, *, max_header_bytes: int = MAX_HEADER_BYTES) -> dict
             item = ITEM_BYTES.get(value["dtype"])
             if item is None:
                 raise BadSafetensors(
-                    f"tensor {name!r} of {path.name} is of type {value['dtype']}: use F32, F16 or BF16"
+                    f"tensor {name!r} of {file_name} is of type {value['dtype']}: use F32, F16 or BF16"
                 )
             if not 1 <= len(shape) <= 8 or not all(type(n) is int and n > 0 for n in (*shape, last)):
-                raise BadSafetensors(f"tensor {name!r} of {path.name} has the shape {list(shape)}")
+                raise BadSafetensors(f"tensor {name!r} of {file_name} has the shape {list(shape)}")
             if type(first) is not int or first < 0 or last - first != math.prod(shape) * item:
-                raise BadSafetensors(f"tensor {name!r} does not fill its place in {path.name}")
+                raise BadSafetensors(f"tensor {name!r} does not fill its place in {file_name}")
+            if first % item:
+                raise BadSafetensors(f"tensor {name!r} of {file_name} begins at {first}, not at a multiple of {item}")
             entries[name] = TensorEntry(value["dtype"], shape, 8 + length + first)
             spans.append((first, last))
     except BadSafetensors:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadSafetensors(f"{path.name} is not a safetensors file: {error}") from error
+        raise BadSafetensors(f"{file_name} is not a safetensors file: {error}") from error
     end = 0
     for first, last in sorted(spans):
         if first != end:
-            raise BadSafetensors(f"{path.name} has tensors that overlap or leave gaps")
+            raise BadSafetensors(f"{file_name} has tensors that overlap or leave gaps")
         end = last
     if 8 + length + end != size:
-        raise BadSafetensors(f"{path.name} has {size:,} bytes, its header describes {8 + length + end:,}")
+        raise BadSafetensors(f"{file_name} has {size:,} bytes, its header describes {8 + length + end:,}")
     return entries
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    said = dict(pairs)
+    if len(said) != len(pairs):
+        raise ValueError("a name is there twice")
+    return said
 
 
 def read_tensor(data: Any, entry: TensorEntry) -> Any:

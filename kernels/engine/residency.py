@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from openledger.kernels.engine.adapters import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
     AdapterRefused,
     ModuleWeights,
     adapter_digest,
@@ -17,6 +15,8 @@ from openledger.kernels.engine.adapters import (
     inspect_adapter,
     read_adapter,
 )
+from openledger.kernels.engine.adapters.folder import WEIGHTS_FILE
+from openledger.kernels.engine.adapters.settings import CONFIG_FILE
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.messages import Adapter
 from openledger.kernels.model.config import ModelConfig

@@ -142,7 +142,7 @@ ONE = {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}
         (header_file({"a": 5}), "not a safetensors file"),
         (header_file({"a": {**ONE, "data_offsets": [0, 10**12]}}, b"\0" * 8), "does not fill its place"),
         (header_file({"a": {**ONE, "shape": [2**40, 2**40]}}, b"\0" * 8), "does not fill its place"),
-        (header_file({"a": {**ONE, "shape": [-1, -2]}}, b"\0" * 8), "not that of a matrix"),
+        (header_file({"a": {**ONE, "shape": [-1, -2]}}, b"\0" * 8), r"has the shape \[-1, -2\]"),
         (header_file({"a": ONE, "b": ONE}, b"\0" * 8), "overlap or leave gaps"),
         (header_file({"a": {**ONE, "data_offsets": [8, 16]}}, b"\0" * 16), "overlap or leave gaps"),
         (header_file({"a": ONE}, b"\0" * 80), "header describes"),
@@ -171,7 +171,7 @@ def test_sizes_ranks_and_links_are_limited(model: Model, write_adapter: Write, t
     with pytest.raises(AdapterRefused, match="link out of the adapter folder"):
         inspect_adapter(linked, model.config)
     (folder / "adapter_config.json").write_bytes(b" " * (2 << 20))
-    with pytest.raises(AdapterRefused, match="larger than"):
+    with pytest.raises(AdapterRefused, match="has 2,097,152 bytes, the limit is 1,048,576"):
         inspect_adapter(folder, model.config)
 
 
