@@ -30,12 +30,12 @@ from openledger.kernels.attribution.client import AttributionClient
 from openledger.kernels.attribution.errors import AttributionError
 from openledger.kernels.attribution.messages import Attributed
 from openledger.kernels.engine.client import EngineClient, EngineError
-from openledger.kernels.engine.messages import Verify
+from openledger.kernels.engine.messages import Adapter, Verify
 from openledger.kernels.model.tokenizer import ModelTokenizer, PromptError
 from openledger.node.catalog import Catalog, ReleaseNotReady, ServedRelease, UnknownRelease
 from openledger.node.inference import prompt_tokens, stop_reason_of
-from openledger.node.prompt import last_question, template_hash, with_passages
-from openledger.node.records import AnswerBody, InvalidRecord, decode_receipt_list, retrieval_root
+from openledger.node.prompt import last_question, template_hash
+from openledger.node.records import AnswerBody, ChatRequest, InvalidRecord, decode_receipt_list, retrieval_root
 from openledger.node.registry import NotRegistered, Registry
 
 Verdict = Literal["good", "false", "unchecked"]
@@ -159,16 +159,21 @@ class Auditor:
 
         passages = body.retrieval.chunks if body.retrieval else []
         try:
-            prompt = prompt_tokens(self._tokenizer, with_passages(body.request.messages, passages))
+            prompt = prompt_tokens(self._tokenizer, body.request, passages)
         except PromptError as error:
             yield Finding("prompt", "false", str(error))
             return
         yield _finding(
             "prompt",
             prompt == body.prompt_tokens and tokens_hash(prompt) == receipt.prompt_tokens_hash,
-            f"{counted(len(prompt), 'token')} from the messages and {counted(len(passages), 'passage')}",
+            f"{counted(len(prompt), 'token')} from {_sources(body.request)} and {counted(len(passages), 'passage')}",
         )
 
+        try:
+            adapters = await trio.to_thread.run_sync(self._adapters, body.request, release)
+        except ReleaseNotReady as error:
+            yield Finding("adapters", "unchecked", str(error))
+            return
         try:
             verified = await self._engine.verify(
                 Verify(
@@ -178,11 +183,12 @@ class Auditor:
                     output_tokens=body.output_tokens,
                     stop_reason=body.stop_reason,
                     fingerprint=receipt.fingerprint,
-                    adapters=[release.adapter] if release.adapter else [],
+                    adapters=adapters,
                     sampling=body.request.sampling,
                     seed=body.request.seed,
                     request_hash=body.request.hash,
                     stop=list(body.request.stop),
+                    schema=body.request.schema,
                 )
             )
         except EngineError as error:
@@ -203,6 +209,12 @@ class Auditor:
         async for finding in self._attribution_again(body, receipt, release):
             yield finding
         yield self._fee(body, receipt)
+
+    def _adapters(self, request: ChatRequest, release: ServedRelease) -> list[Adapter]:
+        """What the request names, else the release's own. Raises ReleaseNotReady."""
+        if not request.adapters:
+            return [release.adapter] if release.adapter else []
+        return [self._sources.catalog.adapter(used.digest, used.weight_milli) for used in request.adapters]
 
     async def _attribution_again(
         self, body: AnswerBody, receipt: Receipt, release: ServedRelease
@@ -292,6 +304,10 @@ class Auditor:
 
 def _finding(name: str, good: bool, detail: str = "", otherwise: str = "") -> Finding:
     return Finding(name, "good" if good else "false", detail if good else otherwise or detail)
+
+
+def _sources(request: ChatRequest) -> str:
+    return "the messages" if request.prompt is None else "the prompt as it stands"
 
 
 def _record_problem(settlement: Settlement, index: int, body: AnswerBody, receipt: Receipt) -> str | None:

@@ -21,7 +21,8 @@ class ReleaseNotReady(Exception):
 class ServedRelease:
     """A release as it is served. Prices are micro-OPEN per 1,000 tokens, as the registry has them now.
 
-    `index_folders` are the indexes of the manifest's Datanets, in its order.
+    `index_folders` are the indexes of the manifest's Datanets, in its order; `owner` who registered
+    it.
     """
 
     id: int
@@ -30,6 +31,7 @@ class ServedRelease:
     price_out: int
     adapter: Adapter | None
     index_folders: tuple[str, ...]
+    owner: bytes = b""
 
     @property
     def model(self) -> str:
@@ -48,3 +50,6 @@ class Catalog(Protocol):
 
     def releases(self) -> list[ServedRelease]:
         """Everything that can be served now."""
+
+    def adapter(self, digest: bytes, weight_milli: int = 1000) -> Adapter:
+        """An adapter by its hash, as the engine loads it. Raises ReleaseNotReady while it is not on this node."""

@@ -141,6 +141,7 @@ class ReleaseCatalog:
             price_out=release.price_out,
             adapter=ready.adapter,
             index_folders=ready.index_folders,
+            owner=release.owner,
         )
 
     def _prepare(self, release: Release) -> ServedRelease:
@@ -205,13 +206,19 @@ class ReleaseCatalog:
     def _adapter(self, release: Release) -> Adapter | None:
         if release.adapter_hash == NO_ADAPTER:
             return None
-        folder = self._adapters_folder / release.adapter_hash.hex()
         try:
-            self._content.export_folder(release.adapter_hash, folder)
+            return self.adapter(release.adapter_hash)
+        except ReleaseNotReady as error:
+            raise ReleaseNotReady(f"release {release.id}: {error}") from error
+
+    def adapter(self, digest: bytes, weight_milli: int = 1000) -> Adapter:
+        """See `Catalog.adapter`. The engine hashes the files once more before it loads them."""
+        folder = self._adapters_folder / digest.hex()
+        try:
+            self._content.export_folder(digest, folder)
         except (ContentMissing, InvalidContent) as error:
-            raise ReleaseNotReady(f"the adapter of release {release.id} is not on this node yet: {error}") from error
-        # The engine hashes the files once more before it loads them.
-        return Adapter(str(folder), release.adapter_hash)
+            raise ReleaseNotReady(f"the adapter 0x{digest.hex()} is not on this node yet: {error}") from error
+        return Adapter(str(folder), digest, weight_milli)
 
 
 def _check_engine(manifest: ReleaseManifest, info: Ready) -> None:

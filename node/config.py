@@ -65,6 +65,9 @@ class EngineConfig(BaseModel):
     max_batch: int = Field(16, ge=1, le=256, description="sequences decoded together")
     max_context_tokens: int = Field(2048, ge=64, le=8192)
     max_output_tokens: int = Field(512, ge=1, le=8192)
+    answer_timeout_s: float = Field(
+        600.0, gt=0, description="how long an answer may take; what there is then is the whole of it"
+    )
 
 
 class BatcherConfig(BaseModel):
@@ -234,6 +237,7 @@ class Config(BaseSettings):
     validator: bool = Field(True, description="`openledger dev` also runs a validator node in a process of its own")
     serving: bool = Field(True, description="run the inference engine and its API")
     engine: EngineConfig = EngineConfig()
+    embeddings: bool | None = Field(None, description="answer /v1/embeddings, free of charge; unset: on a devnet only")
     rpc: RpcConfig = RpcConfig()
     pool: PoolConfig = PoolConfig()
     sequencer_key: str = Field(
@@ -261,6 +265,11 @@ class Config(BaseSettings):
         """Whether the chain is indexed by accounts."""
         chosen = self.chain.address_index
         return self.network == "devnet" if chosen is None else chosen
+
+    @property
+    def offers_embeddings(self) -> bool:
+        """Whether texts are embedded for anybody."""
+        return self.network == "devnet" if self.embeddings is None else self.embeddings
 
     @property
     def allow_unprotected_txs(self) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import trio
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from openledger.kernels.engine.client import EngineClient
 
+TOKEN_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+RATE_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 FIRST_TOKEN_BUCKETS_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 ANSWER_BUCKETS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
@@ -31,13 +34,31 @@ class EngineMetrics(Collector):
             buckets=ANSWER_BUCKETS_S,
             registry=None,
         )
+        self.between_tokens = Histogram(
+            "openledger_between_tokens_seconds",
+            "From a token of an answer to the next one",
+            buckets=TOKEN_BUCKETS_S,
+            registry=None,
+        )
+        self.rate = Histogram(
+            "openledger_answer_tokens_per_second",
+            "Tokens of an answer after its first, by the time that they took",
+            buckets=RATE_BUCKETS,
+            registry=None,
+        )
         self.answers = Counter(
             "openledger_answers", "Answers by how they ended: a stop reason or an error", ["end"], registry=None
         )
 
+    def watch(self) -> AnswerWatch:
+        """For an answer that the engine is asked for now."""
+        return AnswerWatch(self)
+
     def collect(self) -> Iterator[Metric]:
         yield from self.first_token.collect()
         yield from self.answer.collect()
+        yield from self.between_tokens.collect()
+        yield from self.rate.collect()
         yield from self.answers.collect()
         yield CounterMetricFamily(
             "openledger_engine_restarts",
@@ -67,3 +88,35 @@ class EngineMetrics(Collector):
         asked.add_metric(["resident"], load.adapter_hits_total)
         asked.add_metric(["loaded"], load.adapter_loads_total)
         yield asked
+
+
+class AnswerWatch:
+    """How long one answer takes."""
+
+    def __init__(self, metrics: EngineMetrics) -> None:
+        self._metrics = metrics
+        self._began = trio.current_time()
+        self._first = self._last = self._began
+        self._tokens = 0
+
+    def token(self) -> None:
+        """A token came."""
+        now = trio.current_time()
+        if self._tokens:
+            self._metrics.between_tokens.observe(now - self._last)
+        else:
+            self._first = now
+            self._metrics.first_token.observe(now - self._began)
+        self._last = now
+        self._tokens += 1
+
+    def finished(self, stop_reason: str) -> None:
+        """The answer is whole."""
+        self._metrics.answer.observe(trio.current_time() - self._began)
+        self._metrics.answers.labels(stop_reason).inc()
+        if self._tokens > 1 and self._last > self._first:
+            self._metrics.rate.observe((self._tokens - 1) / (self._last - self._first))
+
+    def failed(self, code: str) -> None:
+        """There is no answer."""
+        self._metrics.answers.labels(code).inc()

@@ -1,9 +1,10 @@
 """One answer's way: release → passages → prompt → tokens → attribution → receipt.
 
     quote()    what the call can cost at most, before anything is computed for it
-    answer()   streams the text; its last event carries the receipt, which is on disk by then
+    answer()   streams the text; its last events carry the receipts, which are on disk by then
 
-Requests for different adapters meet in the engine's batch by themselves.
+A call may ask for several answers: they are generated beside each other, and each has its receipt. Requests for
+different adapters meet in the engine's batch by themselves.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from typing import Protocol
 import msgspec
 import structlog
 import trio
+from msgspec import structs
 
-from openledger.evm_ext.proofs.receipt import Mode, Receipt, StopReason, Visibility, ledger_domain, tokens_hash
+from openledger.evm_ext.proofs.receipt import Receipt, StopReason, Visibility, ledger_domain, mode_of, tokens_hash
 from openledger.evm_ext.proofs.settlement import encode_entries
 from openledger.evm_ext.proofs.split import token_price
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.attribution.client import AttributionClient
 from openledger.kernels.attribution.errors import AttributionError
-from openledger.kernels.attribution.messages import Attributed, Retrieval
+from openledger.kernels.attribution.messages import Attributed, Retrieval, RetrievedChunk
 from openledger.kernels.engine.client import EngineClient
-from openledger.kernels.engine.messages import Failed, Finished, Generate, Token
+from openledger.kernels.engine.messages import Adapter, Failed, Finished, Generate, Likelihood, Token
 from openledger.kernels.model.tokenizer import Message as TemplateMessage
-from openledger.kernels.model.tokenizer import ModelTokenizer
+from openledger.kernels.model.tokenizer import ModelTokenizer, PromptError
 from openledger.node.background import Background, NotRunning
 from openledger.node.catalog import ServedRelease
 from openledger.node.content import ContentStore
@@ -38,7 +40,7 @@ from openledger.node.engine_metrics import EngineMetrics
 from openledger.node.payments import Admission, PaymentRequired, Payments, SignedVoucher
 from openledger.node.prompt import last_question, with_passages
 from openledger.node.receipts import BookedReceipt, ReceiptBook, StaleChannel
-from openledger.node.records import AnswerBody, ChatRequest, Message, retrieval_root
+from openledger.node.records import AnswerBody, ChatRequest, retrieval_root
 from openledger.node.wallet import Wallet
 
 log = structlog.get_logger(__name__)
@@ -68,37 +70,85 @@ class HeadSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A call ready to run: its prompt is fixed. `most` is its greatest possible fee in micro-OPEN."""
+class Asked:
+    """An answer that is asked for. `adapters` are what the engine loads; `logprobs` what is told beside, as in `Generate`."""
 
     request: ChatRequest
     release: ServedRelease
+    adapters: tuple[Adapter, ...] = ()
+    logprobs: int = 0
+
+    @classmethod
+    def of_release(cls, request: ChatRequest, release: ServedRelease, logprobs: int = 0) -> Asked:
+        """With the release's own adapter."""
+        return cls(request, release, (release.adapter,) if release.adapter else (), logprobs)
+
+    def choices(self, count: int) -> list[Asked]:
+        """This answer and others to the same request, each drawn by itself."""
+        first = self.request.choice
+        return [replace(self, request=structs.replace(self.request, choice=first + n)) for n in range(count)]
+
+
+@dataclass(frozen=True)
+class PreparedAnswer:
+    """An answer ready to run: its prompt is fixed."""
+
+    asked: Asked
     retrieval: Retrieval | None
     prompt_tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call ready to run. `most` is its greatest possible fee in micro-OPEN."""
+
+    answers: tuple[PreparedAnswer, ...]
     most: int
     head: Head
+
+    @property
+    def release(self) -> ServedRelease:
+        """The one of all its answers."""
+        return self.answers[0].asked.release
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of the answer's text."""
+    """A piece of the text of answer number `choice`, and the tokens whose likelihoods were asked for."""
 
+    choice: int
     text: str
+    token: int
+    likelihood: Likelihood | None = None
 
 
 @dataclass(frozen=True)
 class Answered:
-    """The end of an answer: everything that is kept of it."""
+    """The end of answer number `choice`: everything that is kept of it."""
 
+    choice: int
     body: AnswerBody
     receipt: Receipt
     receipt_hash: bytes
     attributed: Attributed
+    likelihoods: tuple[Likelihood, ...] = ()
 
 
-def prompt_tokens(tokenizer: ModelTokenizer, messages: Sequence[Message]) -> list[int]:
-    """The tokens of a conversation by the model's chat template. Raises PromptError."""
-    return tokenizer.chat_prompt([TemplateMessage(m.role, m.content) for m in messages])
+def prompt_tokens(
+    tokenizer: ModelTokenizer, request: ChatRequest, passages: Sequence[RetrievedChunk] = ()
+) -> list[int]:
+    """The tokens before the answer: those of the conversation, with the passages, by the model's chat template; or those
+    of the prompt as it stands. Raises PromptError."""
+    if request.prompt is None:
+        messages = with_passages(request.messages, passages)
+        return tokenizer.chat_prompt([TemplateMessage(m.role, m.content) for m in messages])
+    tokens = tokenizer.encode(request.prompt) if isinstance(request.prompt, str) else list(request.prompt)
+    if not tokens:
+        raise PromptError("the prompt is empty: give the model something to continue")
+    for token in tokens:
+        if not 0 <= token < tokenizer.vocabulary:
+            raise PromptError(f"token {token} of the prompt is not in the vocabulary of {tokenizer.vocabulary}")
+    return tokens
 
 
 def stop_reason_of(finished_reason: str, output_tokens: Sequence[int], end_tokens: Sequence[int]) -> StopReason:
@@ -127,7 +177,9 @@ class Inference:
         platform_bps: int,
         background: Background,
         metrics: EngineMetrics,
+        answer_timeout_s: float = math.inf,
     ) -> None:
+        """`answer_timeout_s`: how long an answer may take, its wait for the engine included; what there is by then is it."""
         self._engine = engine
         self._attribution = attribution
         self._tokenizer = tokenizer
@@ -139,17 +191,28 @@ class Inference:
         self._platform_bps = platform_bps
         self._background = background
         self._metrics = metrics
+        self._answer_timeout_s = answer_timeout_s
         self._domain = ledger_domain(payments.chain_id)
         self._channel_locks: defaultdict[bytes, trio.Lock] = defaultdict(trio.Lock)
 
-    def quote(self, release: ServedRelease, request: ChatRequest) -> int:
+    @property
+    def tokenizer(self) -> ModelTokenizer:
+        """The model's."""
+        return self._tokenizer
+
+    def quote(self, asked: Sequence[Asked]) -> int:
         """About the most that the call can cost, in micro-OPEN, without searching for passages.
 
         Raises PromptError, InferenceFailed("prompt_too_long").
         """
-        prompt = len(prompt_tokens(self._tokenizer, request.messages))
-        self._check_length(prompt, request.max_tokens)
-        return self._fee(release, prompt + request.retrieval_k * PASSAGE_TOKENS_BOUND, request.max_tokens)
+        most = 0
+        for one in asked:
+            request = one.request
+            prompt = len(prompt_tokens(self._tokenizer, request))
+            self._check_length(prompt, request.max_tokens)
+            bound = prompt + request.retrieval_k * PASSAGE_TOKENS_BOUND
+            most += self._fee(one.release, bound, request.max_tokens)
+        return most
 
     def _check_length(self, prompt_tokens: int, output_tokens: int) -> None:
         """The engine would refuse it too, but only after an answer has begun."""
@@ -164,37 +227,44 @@ class Inference:
     def _fee(self, release: ServedRelease, prompt_tokens: int, output_tokens: int) -> int:
         return token_price(prompt_tokens, output_tokens, release.price_in, release.price_out, self._platform_bps)
 
-    async def prepare(self, release: ServedRelease, request: ChatRequest) -> Prepared:
-        """Search for passages and fix the prompt.
+    async def prepare(self, asked: Sequence[Asked]) -> Prepared:
+        """Search for passages and fix the prompts. All of one call are of one release.
 
         Raises AttributionError, PromptError, InferenceFailed("prompt_too_long").
         """
-        head = self._head()
-        retrieval = None
-        if release.index_folders and request.retrieval_k:
-            retrieval = await self._attribution.retrieve(
-                release.index_folders,
-                last_question(request.messages),
-                request.retrieval_k,
-                release.manifest.attribution.retrieval_minimum_score,
-            )
-        messages = with_passages(request.messages, retrieval.chunks if retrieval else ())
-        prompt = prompt_tokens(self._tokenizer, messages)
-        self._check_length(len(prompt), request.max_tokens)
-        most = self._fee(release, len(prompt), request.max_tokens)
-        return Prepared(request, release, retrieval, prompt, most, head)
+        head, most = self._head(), 0
+        found: dict[tuple[str, int], Retrieval] = {}
+        answers = []
+        for one in asked:
+            request, release = one.request, one.release
+            retrieval = None
+            if release.index_folders and request.retrieval_k:
+                question = last_question(request.messages)
+                retrieval = found.get((question, request.retrieval_k))
+                if retrieval is None:
+                    retrieval = found[question, request.retrieval_k] = await self._attribution.retrieve(
+                        release.index_folders,
+                        question,
+                        request.retrieval_k,
+                        release.manifest.attribution.retrieval_minimum_score,
+                    )
+            prompt = prompt_tokens(self._tokenizer, request, retrieval.chunks if retrieval else ())
+            self._check_length(len(prompt), request.max_tokens)
+            most += self._fee(release, len(prompt), request.max_tokens)
+            answers.append(PreparedAnswer(one, retrieval, prompt))
+        return Prepared(tuple(answers), most, head)
 
     async def answer(self, prepared: Prepared, voucher: SignedVoucher) -> AsyncGenerator[Delta | Answered, None]:
-        """The answer's text as it comes, then `Answered`.
+        """The answers' texts as they come, then one `Answered` for each.
 
-        Leaving the iteration early ends the answer there: what was sampled until then is owed, and its receipt (stop
+        Leaving the iteration early ends the answers there: what was sampled until then is owed, and its receipt (stop
         reason `cancelled`) is booked though nobody waits for it. Raises InferenceFailed, PaymentRequired,
         AttributionError, StaleChannel; nothing is owed then.
         """
-        identifier = uuid.uuid4().hex
+        identifiers = [uuid.uuid4().hex for _ in prepared.answers]
         send, receive = trio.open_memory_channel[Delta | Answered | Exception](math.inf)
         try:
-            self._background.start(self._work, identifier, prepared, voucher, send)
+            self._background.start(self._work, identifiers, prepared, voucher, send)
         except NotRunning as error:
             raise InferenceFailed("engine_unavailable", str(error)) from error
         with receive:
@@ -204,11 +274,15 @@ class Inference:
                         raise event
                     yield event
             finally:
-                self._engine.stop(identifier)
+                self._stop(identifiers)
+
+    def _stop(self, identifiers: Sequence[str]) -> None:
+        for identifier in identifiers:
+            self._engine.stop(identifier)
 
     async def _work(
         self,
-        identifier: str,
+        identifiers: list[str],
         prepared: Prepared,
         voucher: SignedVoucher,
         send: trio.MemorySendChannel[Delta | Answered | Exception],
@@ -222,77 +296,129 @@ class Inference:
         with send:
             try:
                 with self._payments.admit(voucher, prepared.most) as admission:
-                    finished = await self._generate(identifier, prepared, admission.payer, tell)
-                    release = prepared.release
-                    attributed = await self._attribution.attribute(
-                        release.index_folders, finished.output_tokens, prepared.retrieval, release.manifest.attribution
-                    )
-                    tell(await self._book_answer(prepared, admission, finished, attributed))
+                    ended = []
+                    for choice, finished in await self._generate_all(identifiers, prepared, admission.payer, tell):
+                        answer = prepared.answers[choice]
+                        release = answer.asked.release
+                        attributed = await self._attribution.attribute(
+                            release.index_folders,
+                            finished.output_tokens,
+                            answer.retrieval,
+                            release.manifest.attribution,
+                        )
+                        ended.append((choice, answer, finished, attributed))
+                    for choice, answer, finished, attributed in ended:
+                        tell(await self._book_answer(choice, answer, prepared.head, admission, finished, attributed))
             except (InferenceFailed, PaymentRequired, AttributionError, StaleChannel) as error:
                 tell(error)
             except Exception as error:  # the edge of this task: one answer's fault must not end the others
                 log.exception("an answer failed", release=prepared.release.id)
                 tell(InferenceFailed("internal_error", f"the node failed on this answer: {error}"))
 
+    async def _generate_all(
+        self, identifiers: list[str], prepared: Prepared, payer: bytes, tell: Callable[[Delta], None]
+    ) -> list[tuple[int, Finished]]:
+        """What the engine answered, by choice. Those that were stopped before they began are left out; where none is
+        left, or any failed, InferenceFailed is raised."""
+        finished: dict[int, Finished] = {}
+        failures: list[InferenceFailed] = []
+        late = False
+
+        async def stop_when_late() -> None:
+            nonlocal late
+            await trio.sleep(self._answer_timeout_s)
+            late = True
+            self._stop(identifiers)
+
+        async def generate(choice: int) -> None:
+            try:
+                answer = prepared.answers[choice]
+                finished[choice] = await self._generate(choice, identifiers[choice], answer, payer, tell)
+            except InferenceFailed as error:
+                failures.append(error)
+                if error.code != "cancelled":
+                    answers.cancel_scope.cancel()
+
+        async with trio.open_nursery() as clock:
+            if math.isfinite(self._answer_timeout_s):
+                clock.start_soon(stop_when_late)
+            async with trio.open_nursery() as answers:
+                for choice in range(len(identifiers)):
+                    answers.start_soon(generate, choice)
+            clock.cancel_scope.cancel()
+        for error in failures:
+            if error.code != "cancelled" or not finished:
+                if late and error.code == "cancelled":
+                    raise InferenceFailed(
+                        "timeout", f"no answer had begun after {self._answer_timeout_s:g} s: try again later"
+                    )
+                raise error
+        return sorted(finished.items())
+
     async def _generate(
-        self, identifier: str, prepared: Prepared, payer: bytes, tell: Callable[[Delta], None]
+        self, choice: int, identifier: str, answer: PreparedAnswer, payer: bytes, tell: Callable[[Delta], None]
     ) -> Finished:
-        request, release = prepared.request, prepared.release
+        asked, request = answer.asked, answer.asked.request
         generate = Generate(
             request_id=identifier,
-            prompt_tokens=prepared.prompt_tokens,
+            prompt_tokens=answer.prompt_tokens,
             max_tokens=request.max_tokens,
-            cache_salt=release.id.to_bytes(8, "big"),
+            cache_salt=asked.release.id.to_bytes(8, "big"),
             payer=payer,
-            adapters=[release.adapter] if release.adapter else [],
+            adapters=list(asked.adapters),
             sampling=request.sampling,
             seed=request.seed,
             request_hash=request.hash,
             stop=list(request.stop),
+            logprobs=asked.logprobs,
+            schema=request.schema,
         )
-        began, first = trio.current_time(), True
+        watch = self._metrics.watch()
         async with aclosing(self._engine.generate(generate)) as events:
             async for event in events:
                 if isinstance(event, Token):
-                    if first:
-                        self._metrics.first_token.observe(trio.current_time() - began)
-                        first = False
-                    if event.text:
-                        tell(Delta(event.text))
+                    watch.token()
+                    if event.text or event.likelihood is not None:
+                        tell(Delta(choice, event.text, event.token, event.likelihood))
                 elif isinstance(event, Failed):
-                    self._metrics.answers.labels(event.code).inc()
+                    watch.failed(event.code)
                     raise InferenceFailed(event.code, event.message)
                 else:
-                    self._metrics.answer.observe(trio.current_time() - began)
-                    self._metrics.answers.labels(event.stop_reason).inc()
+                    watch.finished(event.stop_reason)
                     return event
         raise InferenceFailed("engine_died", "the engine ended without an answer: try again")
 
     async def _book_answer(
-        self, prepared: Prepared, admission: Admission, finished: Finished, attributed: Attributed
+        self,
+        choice: int,
+        answer: PreparedAnswer,
+        head: Head,
+        admission: Admission,
+        finished: Finished,
+        attributed: Attributed,
     ) -> Answered:
-        request, release = prepared.request, prepared.release
+        request, release = answer.asked.request, answer.asked.release
         channel_id = request.channel_id
-        owed = self._fee(release, len(prepared.prompt_tokens), len(finished.output_tokens))
+        owed = self._fee(release, len(answer.prompt_tokens), len(finished.output_tokens))
         vector = tuple((contribution, weight) for contribution, weight in attributed.vector)
         receipt = Receipt(
             release=release.id,
             numerics=release.manifest.numerics,
-            mode=Mode.EXACT,
+            mode=mode_of(release.manifest.numerics),
             request_hash=request.hash,
-            prompt_tokens_hash=tokens_hash(prepared.prompt_tokens),
+            prompt_tokens_hash=tokens_hash(answer.prompt_tokens),
             output_tokens_hash=tokens_hash(finished.output_tokens),
             stop_reason=stop_reason_of(finished.stop_reason, finished.output_tokens, self._tokenizer.end_tokens),
             sampling_hash=request.sampling_hash,
             fingerprint=finished.fingerprint,
-            retrieval_root=retrieval_root(prepared.retrieval),
+            retrieval_root=retrieval_root(answer.retrieval),
             evidence_hash=attributed.evidence_hash,
             vector_hash=keccak256(encode_entries(vector)),
             channel_id=channel_id,
             cumulative_before=0,
             cumulative_after=0,
-            l2_block_number=prepared.head.number,
-            l2_block_hash=prepared.head.hash,
+            l2_block_number=head.number,
+            l2_block_hash=head.hash,
             visibility=Visibility.PUBLIC,
         )
         # Receipts of a channel form a chain, so they are numbered one at a time, at the end of the answer.
@@ -303,11 +429,11 @@ class Inference:
                 receipt_hash = receipt.hash(self._domain)
                 body = AnswerBody(
                     request=request,
-                    prompt_tokens=prepared.prompt_tokens,
+                    prompt_tokens=answer.prompt_tokens,
                     output_tokens=finished.output_tokens,
                     stop_reason=finished.stop_reason,
                     text=finished.text,
-                    retrieval=prepared.retrieval,
+                    retrieval=answer.retrieval,
                     evidence=attributed.evidence,
                     vector=attributed.vector,
                     receipt=receipt.to_json(),
@@ -321,12 +447,12 @@ class Inference:
         log.info(
             "answered",
             release=release.id,
-            prompt_tokens=len(prepared.prompt_tokens),
+            prompt_tokens=len(answer.prompt_tokens),
             output_tokens=len(finished.output_tokens),
             fee_micro_open=owed,
             contributions=len(vector),
         )
-        return Answered(body, receipt, receipt_hash, attributed)
+        return Answered(choice, body, receipt, receipt_hash, attributed, tuple(finished.likelihoods))
 
     def _keep(self, body: AnswerBody, booked: BookedReceipt, admission: Admission) -> None:
         encoded = body.encode()

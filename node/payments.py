@@ -225,7 +225,14 @@ class Payments:
             )
         return state
 
-    def terms(self, release: int, price_in: int, price_out: int, needed: int | None) -> dict[str, Any]:
+    def terms(
+        self,
+        release: int,
+        price_in: int,
+        price_out: int,
+        needed: int | None,
+        resource: str = "/v1/chat/completions",
+    ) -> dict[str, Any]:
         """What a 402 answer offers: how a call of this release can be paid (the shape of x402's requirements)."""
         return {
             "x402Version": 1,
@@ -236,7 +243,7 @@ class Payments:
                     "payTo": "0x" + self.provider.hex(),
                     "asset": "native",
                     "maxAmountRequired": str(needed * MICRO_OPEN_WEI) if needed is not None else None,
-                    "resource": "/v1/chat/completions",
+                    "resource": resource,
                     "description": "open a channel on the ledger, then send a cumulative voucher with every call",
                     "extra": {
                         "ledger": "0x" + INFERENCE_LEDGER.hex(),

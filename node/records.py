@@ -3,6 +3,13 @@
 The request's bytes are canonical JSON (sorted keys, no spaces, UTF-8), their hash is the receipt's `requestHash`, and
 that hash is the seed of the sampling: a payer fixes it by the voucher they sign, a provider cannot choose it. The body
 is msgpack; what it holds is checked against the receipt's hashes, so its own form binds nothing.
+
+    requestHash   keccak of {"version": 1, "release", "messages", "max_tokens", "sampling", "stop", "retrieval_k", "seed",
+                  "channel_id", "max_claimable"} and, each only where it is used, "prompt" (text, or a list of tokens;
+                  "messages" is empty then), "schema", "adapters" ([{"digest", "weight_milli"}]) and "choice"
+    samplingHash  keccak of {"sampling", "stop"} and, only where one is used, "schema"
+
+So what was asked before any of these existed has the hashes that it had.
 """
 
 from __future__ import annotations
@@ -34,25 +41,39 @@ class Message(msgspec.Struct, frozen=True):
     content: str
 
 
+class UsedAdapter(msgspec.Struct, frozen=True):
+    """An adapter by the hash of its folder, and its weight in thousandths: α is multiplied by it."""
+
+    digest: bytes
+    weight_milli: int = 1000
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides an answer besides the release itself.
 
     `channel_id` and `max_claimable` are the voucher's: the payer's nonce. `user_seed` is the caller's own, if any.
+    `prompt`: what is to be continued as it stands, without a template; `messages` is empty then. `schema`: the JSON Schema
+    that the answer keeps to, as text. `adapters`: those that are used, in this order, instead of the release's own.
+    `choice` numbers the answers that one call asks for, each with a receipt of its own.
     """
 
     release: int
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None
     max_tokens: int
     sampling: Sampling
     stop: tuple[str, ...] = ()
     retrieval_k: int = 4
     user_seed: int | None = None
+    schema: str = ""
+    adapters: tuple[UsedAdapter, ...] = ()
+    choice: int = 0
     channel_id: bytes
     max_claimable: int
 
     def encode(self) -> bytes:
         """The canonical JSON that is hashed."""
-        document = {
+        document: dict[str, object] = {
             "version": 1,
             "release": self.release,
             "messages": [{"role": m.role, "content": m.content} for m in self.messages],
@@ -64,6 +85,16 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
             "channel_id": "0x" + self.channel_id.hex(),
             "max_claimable": self.max_claimable,
         }
+        if self.prompt is not None:
+            document["prompt"] = self.prompt
+        if self.schema:
+            document["schema"] = self.schema
+        if self.adapters:
+            document["adapters"] = [
+                {"digest": "0x" + used.digest.hex(), "weight_milli": used.weight_milli} for used in self.adapters
+            ]
+        if self.choice:
+            document["choice"] = self.choice
         return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
     @property
@@ -78,8 +109,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sampling_hash(self) -> bytes:
-        """The receipt's `samplingHash`: sampling parameters and stop strings."""
+        """The receipt's `samplingHash`: sampling parameters, stop strings, and the schema if there is one."""
         document = {"sampling": msgspec.to_builtins(self.sampling), "stop": list(self.stop)}
+        if self.schema:
+            document["schema"] = self.schema
         return keccak256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
 
 

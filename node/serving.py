@@ -23,15 +23,20 @@ from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.model.errors import ModelError
 from openledger.kernels.model.tokenizer import ModelTokenizer, load_tokenizer
 from openledger.node.api.accounts import AccountsApi
+from openledger.node.api.adapters import AdaptersApi
 from openledger.node.api.audits import AuditsApi
 from openledger.node.api.channels import ChannelsApi
 from openledger.node.api.chat import ChatApi
+from openledger.node.api.completions import CompletionsApi
 from openledger.node.api.content import ContentApi
 from openledger.node.api.datanets import DatanetsApi
 from openledger.node.api.dev_payer import DevPayerApi
+from openledger.node.api.embeddings import EmbeddingsApi
 from openledger.node.api.errors import ApiError
+from openledger.node.api.explanations import ExplanationsApi
 from openledger.node.api.factory import FactoryApi, ReleasesApi
-from openledger.node.api.models import ModelsApi
+from openledger.node.api.models import Models, ModelsApi
+from openledger.node.api.paid_answers import PaidAnswers
 from openledger.node.api.receipts import ReceiptsApi
 from openledger.node.audit import Auditor, SettledPayload, Sources
 from openledger.node.background import Background
@@ -46,6 +51,7 @@ from openledger.node.engine_metrics import EngineMetrics
 from openledger.node.factory.jobs import FineTuneJobs
 from openledger.node.http import Router
 from openledger.node.inference import Head, Inference
+from openledger.node.loaded_adapters import LoadedAdapters
 from openledger.node.payments import Payments
 from openledger.node.receipt_sync import ReceiptSync
 from openledger.node.receipts import ReceiptBook
@@ -106,6 +112,7 @@ class Checking:
     attribution: AttributionClient
     indexes: IndexService
     catalog: ReleaseCatalog
+    loaded: LoadedAdapters
 
 
 @asynccontextmanager
@@ -136,6 +143,9 @@ async def open_serving(node: RollupNode, router: Router, metrics: CollectorRegis
         AccountsApi(node.chain, node.registry).mount(router)
         ReceiptsApi(node.content, ledger_domain(node.chain.chain_id), book).mount(router)
         checking: Checking | None = None
+        ExplanationsApi(
+            node.content, node.registry, lambda: checking.model.tokenizer if checking is not None else None
+        ).mount(router)
         publishing: PublishingService | None = None
         if config.serving:
             checking = await _open_checking(stack, node, registered)
@@ -144,13 +154,14 @@ async def open_serving(node: RollupNode, router: Router, metrics: CollectorRegis
                 Service("indexes", checking.indexes.run),
                 Service("releases", checking.catalog.run, probe=checking.catalog.probe),
             ]
-            ModelsApi(checking.catalog).mount(router)
+            models = Models(checking.catalog, checking.loaded)
+            ModelsApi(models, embeddings=providing and config.offers_embeddings).mount(router)
             receipts = ReceiptSync(node)
             AuditsApi(lambda: _auditor(node, checking, receipts), receipts).mount(router)
             if book is not None:
                 engine_metrics = EngineMetrics(checking.model.engine)
                 metrics.register(engine_metrics)
-                publishing, provided = _provide(stack, node, router, registered, checking, book, engine_metrics)
+                publishing, provided = _provide(stack, node, router, registered, checking, models, book, engine_metrics)
                 services += provided
         DatanetsApi(
             chain_id=node.chain.chain_id,
@@ -196,7 +207,8 @@ async def _open_checking(stack: AsyncExitStack, node: RollupNode, registered: Re
         engine=engine,
         adapters_folder=config.folder / "adapters",
     )
-    return Checking(Model(engine), attribution, indexes, catalog)
+    loaded = LoadedAdapters(config.folder / "loaded-adapters.json", node.content)
+    return Checking(Model(engine), attribution, indexes, catalog, loaded)
 
 
 def _auditor(node: RollupNode, checking: Checking, receipts: ReceiptSync) -> Auditor:
@@ -228,6 +240,7 @@ def _provide(
     router: Router,
     registered: Registered,
     checking: Checking,
+    models: Models,
     book: ReceiptBook,
     metrics: EngineMetrics,
 ) -> tuple[PublishingService, list[Service]]:
@@ -262,11 +275,16 @@ def _provide(
                     platform_bps=platform_bps,
                     background=background,
                     metrics=metrics,
+                    answer_timeout_s=config.engine.answer_timeout_s,
                 )
             )
         return made[0]
 
-    ChatApi(inference, payments, checking.catalog, config.engine.max_output_tokens).mount(router)
+    answers = PaidAnswers(inference, payments)
+    ChatApi(answers, models, config.engine.max_output_tokens).mount(router)
+    CompletionsApi(answers, models, config.engine.max_output_tokens).mount(router)
+    EmbeddingsApi(checking.attribution, offered=config.offers_embeddings).mount(router)
+    AdaptersApi(models, checking.loaded, checking.model.engine, checking.model.ready_tokenizer).mount(router)
     ChannelsApi(payments, node.registry).mount(router)
     publishing = PublishingService(
         folder=config.folder,

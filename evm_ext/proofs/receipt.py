@@ -19,6 +19,11 @@ class Mode(IntEnum):
     ATTESTED = 1
 
 
+def mode_of(numerics: str) -> Mode:
+    """A receipt's mode by the release's numerics: only those named `exact-…` give the same bits everywhere."""
+    return Mode.EXACT if numerics.startswith("exact-") else Mode.ATTESTED
+
+
 class StopReason(IntEnum):
     """Why the answer ended."""
 

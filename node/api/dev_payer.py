@@ -11,6 +11,7 @@ import trio
 
 from openledger.genesis.dev_accounts import dev_account
 from openledger.node.api.errors import ApiError, answering
+from openledger.node.api.local_callers import require_local_json
 from openledger.node.config import Endpoints
 from openledger.node.http import Request, Response, Router, require_modest_json
 from openledger.node.payer import Api, ApiRefused, ApiUnavailable, Payer
@@ -49,7 +50,7 @@ class DevPayerApi:
 
     async def voucher(self, request: Request) -> Response:
         """A voucher that admits one call, on a channel opened or topped up for it where needed."""
-        _check_caller(request)
+        require_local_json(request, "development vouchers are signed")
         try:
             require_modest_json(request.body)
             asked = msgspec.json.decode(request.body, type=_VoucherFor)
@@ -84,21 +85,3 @@ class DevPayerApi:
             },
             headers=(("cache-control", "no-store"),),
         )
-
-
-def _check_caller(request: Request) -> None:
-    """Raises ApiError for any but a program on this machine or this node's own page.
-
-    The server lets only IP addresses and localhost through as Host, so the comparison cannot be led astray by a
-    name that is made to resolve here.
-    """
-    headers = request.headers
-    if not request.is_loopback or "forwarded" in headers or "x-forwarded-for" in headers:
-        raise ApiError(403, "not_allowed", "development vouchers are signed only for callers on this machine")
-    origin = headers.get("origin")
-    if origin is not None and origin.lower() not in (f"http://{headers.get('host', '').lower()}",):
-        raise ApiError(403, "not_allowed", "development vouchers are signed only for this node's own page")
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise ApiError(403, "not_allowed", "development vouchers are signed only for this node's own page")
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise ApiError(415, "bad_request", "send JSON as application/json")

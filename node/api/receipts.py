@@ -6,6 +6,7 @@ from typing import Any
 
 from openledger.evm_ext.proofs.eip712 import Domain
 from openledger.node.api.errors import ApiError, answering, hash_parameter
+from openledger.node.api.paid_answers import marks
 from openledger.node.content import ContentStore
 from openledger.node.http import Request, Response, Router
 from openledger.node.receipts import BookedReceipt, ReceiptBook
@@ -50,11 +51,18 @@ class ReceiptsApi:
                 "signature": "0x" + body.signature.hex(),
                 "typed_data": receipt.typed_data(self._domain),
                 "messages": [{"role": m.role, "content": m.content} for m in body.request.messages],
+                "prompt": body.request.prompt,
+                "schema": body.request.schema or None,
+                "adapters": [
+                    {"adapter": "0x" + used.digest.hex(), "weight": used.weight_milli / 1000}
+                    for used in body.request.adapters
+                ],
                 "text": body.text,
                 "prompt_tokens": len(body.prompt_tokens),
                 "output_tokens": len(body.output_tokens),
                 "fee_micro_open": receipt.fee,
                 "vector": [{"contribution": c, "weight": w} for c, w in body.vector],
+                "marks": marks(receipt.mode),
                 "state": booked.state if booked else None,
                 "receipts_root": "0x" + booked.root.hex() if booked and booked.root else None,
             }

@@ -14,6 +14,7 @@ from openledger.node.records import (
     ChatRequest,
     InvalidRecord,
     Message,
+    UsedAdapter,
     decode_receipt_list,
     encode_receipt_list,
     retrieval_root,
@@ -70,6 +71,11 @@ def test_a_body_comes_back_whole() -> None:
         {"user_seed": 0},
         {"channel_id": H[2]},
         {"max_claimable": 901},
+        {"prompt": "Where do"},
+        {"prompt": (1, 2)},
+        {"schema": '{"type":"object"}'},
+        {"adapters": (UsedAdapter(H[3]),)},
+        {"choice": 1},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -87,6 +93,41 @@ def test_the_request_hash_is_of_these_bytes() -> None:
         b'"stop":["\\n\\n"],"version":1}'
     )
     assert REQUEST.seed == keccak256(keccak256(REQUEST.encode()))
+
+
+def test_what_a_request_adds_to_these_bytes_has_its_place_and_its_meaning() -> None:
+    asked = msgspec.structs.replace(
+        REQUEST,
+        messages=(),
+        prompt=(7, 8),
+        schema='{"type":"object"}',
+        adapters=(UsedAdapter(H[3]), UsedAdapter(H[4], 250)),
+        choice=2,
+    )
+    assert asked.encode() == (
+        b'{"adapters":[{"digest":"0x' + b"03" * 32 + b'","weight_milli":1000},{"digest":"0x' + b"04" * 32
+        + b'","weight_milli":250}],"channel_id":"0x' + b"01" * 32 + b'","choice":2,"max_claimable":900,"max_tokens":64,'
+        b'"messages":[],"prompt":[7,8],"release":3,"retrieval_k":2,"sampling":{"min_p_ppm":0,"temperature_milli":700,'
+        b'"top_k":0,"top_p_ppm":1000000},"schema":"{\\"type\\":\\"object\\"}","seed":null,"stop":["\\n\\n"],"version":1}'
+    )  # fmt: skip
+    again = AnswerBody.decode(msgspec.structs.replace(BODY, request=asked).encode())
+    assert again.request == asked
+    hashes = [
+        asked.hash,
+        msgspec.structs.replace(asked, prompt="\x07\x08").hash,
+        msgspec.structs.replace(asked, adapters=asked.adapters[::-1]).hash,
+        msgspec.structs.replace(asked, adapters=(UsedAdapter(H[3]), UsedAdapter(H[4], 251))).hash,
+        msgspec.structs.replace(asked, choice=1).hash,
+    ]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_the_sampling_hash_binds_the_schema_and_only_where_there_is_one() -> None:
+    assert REQUEST.sampling_hash == keccak256(
+        b'{"sampling":{"min_p_ppm":0,"temperature_milli":700,"top_k":0,"top_p_ppm":1000000},"stop":["\\n\\n"]}'
+    )
+    asked = [msgspec.structs.replace(REQUEST, schema=schema).sampling_hash for schema in ("", "{}", '{"type":"null"}')]
+    assert len(set(asked)) == 3
 
 
 @pytest.mark.parametrize(
