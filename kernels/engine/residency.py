@@ -20,23 +20,31 @@ from openledger.kernels.engine.adapters.settings import CONFIG_FILE
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.messages import Adapter
 from openledger.kernels.model.config import ModelConfig
-from openledger.kernels.ops.lora_layout import Lora, pack_lora
+from openledger.kernels.ops.lora_layout import Lora, PackedLora, pack_lora
+
+Place = Callable[[PackedLora], Lora]
+"""Puts an adapter of the whole model where the model computes."""
 
 
 def stack_adapter(
     modules: Mapping[tuple[int, str], ModuleWeights], config: ModelConfig, array: Callable[[Any], Any]
 ) -> Lora:
     """The modules of an adapter as the forward pass takes them. `config` may be a share of a model's."""
-    return pack_lora(group_shapes(config), config.layers, modules).place(array)
+    return pack_adapter(modules, config).place(array)
+
+
+def pack_adapter(modules: Mapping[tuple[int, str], ModuleWeights], config: ModelConfig) -> PackedLora:
+    """The modules of an adapter in one piece, for a model or a share of it."""
+    return pack_lora(group_shapes(config), config.layers, modules)
 
 
 class AdapterStore:
     """Adapters by digest. `get` may be called from the engine's thread only."""
 
-    def __init__(self, config: ModelConfig, settings: EngineConfig, array: Callable[[Any], Any]) -> None:
+    def __init__(self, config: ModelConfig, settings: EngineConfig, place: Place) -> None:
         self._config = config
         self._settings = settings
-        self._array = array
+        self._place = place
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="adapter-loader")
         self._lock = threading.Lock()
         self._resident: OrderedDict[bytes, Lora] = OrderedDict()
@@ -82,7 +90,7 @@ class AdapterStore:
                     self.hits += 1
                     return digest, held
             assert info is not None
-            lora = stack_adapter(read_adapter(info, self._config), self._config, self._array)
+            lora = self._place(pack_adapter(read_adapter(info, self._config), self._config))
         except OSError as error:
             raise AdapterRefused(f"the adapter in {folder} cannot be read: {error}") from error
         with self._lock:

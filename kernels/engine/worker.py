@@ -67,13 +67,15 @@ def _open(channel: BlockingFrameChannel[Any], config: EngineConfig) -> Any:
     try:
         from openledger.kernels.engine.engine import ServingEngine
         from openledger.kernels.model.errors import ModelError
-        from openledger.kernels.model.load import NUMERICS, load_model
+        from openledger.kernels.model.load import NUMERICS
+        from openledger.kernels.parallel.load import load_parallel
     except ImportError as error:
         channel.send(Unusable("packages_missing", f"{error}: run `pip install openledger-node[serve]`"))
         return None
     try:
-        model = load_model(
+        model = load_parallel(
             Path(config.cache_folder),
+            config.tensor_parallel,
             model_file=None if config.model_file is None else Path(config.model_file),
             threads=config.threads,
             linear=config.linear,

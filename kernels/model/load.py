@@ -48,9 +48,9 @@ def load_model(
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
     build: Callable[[ModelConfig, Weights, Steps], Transformer] = Transformer,
 ) -> Model:
-    """Sets the process's thread count. `build` makes the transformer: a process that holds a share of it makes its own. `linear` is how the CPU's backends compute integer products; `backend` `auto` is
-    `triton` where torch sees a GPU, else `host`. Raises a `ModelError`; `ValueError` if `linear` is `native` and the CPU's
-    native product is not exact."""
+    """Sets the process's thread count. `build` makes the transformer: a process that holds a share of it makes its own.
+    `linear` is how the CPU's backends compute integer products; `backend` `auto` is `triton` where torch sees a GPU, else
+    `host`. Raises a `ModelError`; `ValueError` if `linear` is `native` and the CPU's native product is not exact."""
     if backend == "auto":
         backend = "triton" if torch.cuda.is_available() else "host"
     count = available_threads() if threads is None else threads

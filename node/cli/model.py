@@ -68,6 +68,9 @@ def run(
         list[Path] | None, typer.Option(help="Folder of a LoRA adapter in PEFT's layout; may be given several times.")
     ] = None,
     model_file: Annotated[Path | None, typer.Option(help="GGUF file. Default: SmolLM2-135M-Instruct.")] = None,
+    tensor_parallel: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes (on GPUs: one each) that the model is cut over.")
+    ] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU. Default: all.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="A JSON list with tokens, fingerprint and text of each prompt.")
@@ -75,7 +78,7 @@ def run(
 ) -> None:
     """Answer prompts and print tokens and fingerprints: two machines that agree print the same.
 
-    Batch, chunk, page, threads and backend change no bit. A fingerprint chains a hash of every logit of every token.
+    Batch, chunk, page, threads, tensor_parallel and backend change no bit. A fingerprint chains a hash of every logit of every token.
     Example: `openledger model run --prompts prompts.txt --seed 7 --backend torch --json`
     """
     texts = read_prompts(prompts)
@@ -83,20 +86,21 @@ def run(
         raise UserError("--seed must be below 2^256")
     try:
         from openledger.kernels.engine.adapters import AdapterRefused, inspect_adapter, read_adapter
-        from openledger.kernels.engine.residency import stack_adapter
+        from openledger.kernels.engine.residency import pack_adapter
         from openledger.kernels.model.errors import ModelError
         from openledger.kernels.model.generate import Draw, NumericFault, PromptRefused, generate
-        from openledger.kernels.model.load import load_model
         from openledger.kernels.model.tokenizer import Message
+        from openledger.kernels.parallel.load import adapter_placer, close_ranks, load_parallel
     except ImportError as error:
         raise StartupError(f"{error}: run `pip install openledger-node[serve]`") from error
     try:
-        model = load_model(load_config().cache_folder, model_file=model_file, threads=threads, backend=backend)
-        loaded = []
+        model = load_parallel(
+            load_config().cache_folder, tensor_parallel, model_file=model_file, threads=threads, backend=backend
+        )
+        place, loaded = adapter_placer(model), []
         for folder in adapter or ():
             info = inspect_adapter(folder, model.config)
-            weights = read_adapter(info, model.config)
-            loaded.append(stack_adapter(weights, model.config, model.transformer.steps.array))
+            loaded.append(place(pack_adapter(read_adapter(info, model.config), model.config)))
         encoded = [
             model.tokenizer.chat_prompt([Message("user", text)]) if chat else model.tokenizer.encode(text)
             for text in texts
@@ -106,6 +110,7 @@ def run(
             model, encoded, max_tokens=max_tokens, draw=draw, batch=batch, chunk=chunk, page_tokens=page,
             adapters=tuple(loaded),
         )  # fmt: skip
+        close_ranks(model)
     except ModelError as error:
         raise StartupError(str(error)) from error
     except (AdapterRefused, PromptRefused, NumericFault) as error:

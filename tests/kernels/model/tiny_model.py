@@ -19,7 +19,7 @@ def byte_tokens() -> list[str]:
     return [letters[byte] for byte in range(256)]
 
 
-def write_tiny_model(path: Path, seed: int = 1) -> Path:
+def write_tiny_model(path: Path, seed: int = 1, kv_heads: int = KV_HEADS) -> Path:
     """A model of 2 layers and 259 tokens."""
     random = np.random.default_rng(seed)
     tokens = [*byte_tokens(), "<|endoftext|>", "<|im_end|>", "ab"]
@@ -29,7 +29,7 @@ def write_tiny_model(path: Path, seed: int = 1) -> Path:
     writer.add_embedding_length(HIDDEN)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
+    writer.add_head_count_kv(kv_heads)
     writer.add_context_length(512)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(100000.0)
@@ -51,8 +51,8 @@ def write_tiny_model(path: Path, seed: int = 1) -> Path:
         for norm in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"blk.{layer}.{norm}.weight", random.uniform(0.5, 2, HIDDEN).astype(np.float32))
         add(f"blk.{layer}.attn_q.weight", HIDDEN, HIDDEN)
-        add(f"blk.{layer}.attn_k.weight", KV_HEADS * size, HIDDEN)
-        add(f"blk.{layer}.attn_v.weight", KV_HEADS * size, HIDDEN)
+        add(f"blk.{layer}.attn_k.weight", kv_heads * size, HIDDEN)
+        add(f"blk.{layer}.attn_v.weight", kv_heads * size, HIDDEN)
         add(f"blk.{layer}.attn_output.weight", HIDDEN, HIDDEN)
         add(f"blk.{layer}.ffn_gate.weight", FEED_FORWARD, HIDDEN)
         add(f"blk.{layer}.ffn_up.weight", FEED_FORWARD, HIDDEN)
@@ -64,12 +64,12 @@ def write_tiny_model(path: Path, seed: int = 1) -> Path:
     return path
 
 
-def write_tiny_adapter(folder: Path, rank: int, seed: int = 2) -> Path:
+def write_tiny_adapter(folder: Path, rank: int, seed: int = 2, kv_heads: int = KV_HEADS) -> Path:
     """A LoRA adapter for it, in PEFT's layout: one module of each kind that the first layer has, the last layer bare."""
     random = np.random.default_rng(seed)
     shapes = {
         "self_attn.q_proj": (HIDDEN, HIDDEN),
-        "self_attn.v_proj": (KV_HEADS * HIDDEN // HEADS, HIDDEN),
+        "self_attn.v_proj": (kv_heads * HIDDEN // HEADS, HIDDEN),
         "self_attn.o_proj": (HIDDEN, HIDDEN),
         "mlp.up_proj": (FEED_FORWARD, HIDDEN),
         "mlp.down_proj": (HIDDEN, FEED_FORWARD),
