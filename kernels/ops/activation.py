@@ -41,16 +41,21 @@ def silu_quantize(y: Tensor, sigmoid: Tensor, limbs: Tensor, scales: Tensor, fau
 def _silu_rows(y: Any, sigmoid: Any, limbs: Any, scales: Any, faults: Any, first: int, last: int) -> None:
     size = y.shape[1] // 2
     product = np.empty(size, np.float32)
+    index = np.empty(size, np.uint32)
+    # One short loop per step: a loop that touches few arrays becomes vector instructions.
     for t in range(first, last):
+        gates, ups = y[t, :size], y[t, size:]
         for k in range(size):
-            gate = y[t, k]
-            magnitude = np.float32(abs(gate))
+            magnitude = np.float32(abs(gates[k]))
             # A NaN fails the comparison, takes the last entry, and still makes the product NaN.
-            if not magnitude < _LIMIT:
-                magnitude = _LIMIT
-            e = sigmoid[np.int32(np.rint(np.float32(magnitude * _STEPS)))]
+            magnitude = magnitude if magnitude < _LIMIT else _LIMIT
+            index[k] = np.uint32(np.int32(np.rint(np.float32(magnitude * _STEPS))))
+        for k in range(size):
+            product[k] = sigmoid[index[k]]
+        for k in range(size):
+            gate, e = gates[k], product[k]
             sigma = e if gate < np.float32(0.0) else np.float32(np.float32(1.0) - e)
-            product[k] = np.float32(np.float32(gate * sigma) * y[t, size + k])
+            product[k] = np.float32(np.float32(gate * sigma) * ups[k])
         store_scale_host(quantize_row_host(product, limbs[0, t], limbs[1, t]), t, scales, faults)
 
 

@@ -22,13 +22,14 @@ from torch import Tensor
 
 from openledger.kernels.ops.host import kernel, parallel_kernel
 from openledger.kernels.ops.rotary import KvLayer
+from openledger.kernels.ops.vectors import LANES, add_products
 
 STEPS: Final = 4096
 LAST: Final = 55_296
 """Where p has become 0: 13.5 * 4096."""
 _STEPS = np.float32(STEPS)
 _LAST = np.float32(LAST)
-_FINITE = np.finfo(np.float32).max
+_INFINITE_BITS = 0x7F800000
 _BLOCK = 64
 _ROWS = 16
 _PARALLEL_KEYS: Final = 16384
@@ -106,58 +107,56 @@ def _dots(q: Any, row: int, keys: Any, length: int, out: Any) -> None:
 
 @kernel
 def _weigh(
-    dots: Any, row: int, length: int, q_scale: Any, key_scales: Any, value_scales: Any, inverse: Any, exp: Any,
-    factor: Any, scores: Any,
-) -> Any:  # fmt: skip
-    """Turn a row's dots into its weights w, in place; returns the sum of p, or -1 for a numeric fault."""
-    lanes = np.full(16, -np.inf, np.float32)
-    bad = np.int32(0)
+    dots: Any, q_scale: Any, key_scales: Any, value_scales: Any, inverse: Any, exp: Any, factor: Any, scores: Any
+) -> Any:
+    """Turn a row's dots [length] into its weights w, in place; returns the sum of p, or -1 for a numeric fault.
+
+    One short loop per step: a loop that touches few arrays becomes vector instructions.
+    """
+    length = dots.shape[0]
     for j in range(length):
-        score = np.float32(np.float32(np.float32(np.float32(dots[row, j]) * q_scale) * key_scales[j]) * factor)
-        scores[j] = score
-        bad |= np.int32(0) if abs(score) <= _FINITE else np.int32(1)
-    if bad:
+        scores[j] = np.float32(np.float32(np.float32(np.float32(dots[j]) * q_scale) * key_scales[j]) * factor)
+    # Magnitudes are ordered like their bits, and numbers like theirs once those of negative ones are turned round.
+    bits = scores.view(np.int32)
+    largest = np.int32(0)
+    highest = np.int32(-0x80000000)
+    for j in range(length):
+        magnitude = np.int32(bits[j] & np.int32(0x7FFFFFFF))
+        largest = max(largest, magnitude)
+        highest = max(highest, np.int32(bits[j] ^ np.int32(np.int32(bits[j] >> 31) & np.int32(0x7FFFFFFF))))
+    if largest >= _INFINITE_BITS:
         return np.int64(-1)
-    whole = length // 16
-    for block in range(whole):
-        for lane in range(16):
-            lanes[lane] = max(lanes[lane], scores[16 * block + lane])
-    m = np.float32(-np.inf)
-    for j in range(16 * whole, length):
-        m = max(m, scores[j])
-    for lane in range(16):
-        m = max(m, lanes[lane])
-    denominator = np.int64(0)
+    m = np.int32(highest ^ np.int32(np.int32(highest >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
     for j in range(length):
         f = np.float32(np.float32(m - scores[j]) * _STEPS)
         f = f if f < _LAST else _LAST
-        p = exp[np.int32(np.rint(f))]
-        denominator += np.int64(p)
-        w = np.float32(np.float32(np.float32(p) * value_scales[j]) * inverse)
-        dots[row, j] = np.int32(np.rint(w))
+        dots[j] = np.int32(np.rint(f))
+    for j in range(length):
+        # Unsigned, so that no index is looked at for being counted from the end.
+        dots[j] = exp[np.uint32(dots[j])]
+    denominator = np.int64(0)
+    for j in range(length):
+        denominator += np.int64(dots[j])
+    for j in range(length):
+        w = np.float32(np.float32(np.float32(dots[j]) * value_scales[j]) * inverse)
+        dots[j] = np.int32(np.rint(w))
     return denominator
 
 
 @kernel
-def _mix(weights: Any, row: int, values: Any, length: int, total: Any) -> None:
-    """`total` [D] int64 = sum of weights[row, j] * values[j]."""
-    size = values.shape[1]
+def _mix(weights: Any, values: Any, total: Any) -> None:
+    """`total` [D] int64 = sum of weights[j] * values[j]."""
+    length, size = values.shape
     for d in range(size):
         total[d] = 0
-    if size == 64:
-        partial = np.empty(64, np.int32)
-        for first in range(0, length, _BLOCK):
-            for d in range(64):
-                partial[d] = 0
-            for j in range(first, min(first + _BLOCK, length)):
-                w = weights[row, j]
-                for d in range(64):
-                    partial[d] = np.int32(partial[d] + np.int32(w * np.int32(values[j, d])))
-            for d in range(64):
-                total[d] += partial[d]
+    if size % LANES == 0:
+        for column in range(0, size, 4 * LANES):
+            for first in range(0, length, _BLOCK):
+                last = min(first + _BLOCK, length)
+                add_products(weights[first:last], values[first:last], column, min(size - column, 4 * LANES), total)
     else:
         for j in range(length):
-            w = np.int64(weights[row, j])
+            w = np.int64(weights[j])
             for d in range(size):
                 total[d] += w * values[j, d]
 
@@ -196,11 +195,14 @@ def _attend_block(
             for d in range(size):
                 queries[g, d] = q[t, head, d]
             _dots(queries, g, k, position + 1, dots)
-            den = _weigh(dots, g, position + 1, q_scales[t, head], k_scales, v_scales, inverse, exp, factor, scores)
+            row = dots[g, : position + 1]
+            den = _weigh(
+                row, q_scales[t, head], k_scales, v_scales, inverse, exp, factor, scores[: position + 1]
+            )  # fmt: skip
             if den < 0:
                 faults[t] = True
                 continue
-            _mix(dots, g, v, position + 1, total)
+            _mix(row, v[: position + 1], total)
             denominator = np.float32(den)
             for d in range(size):
                 result = np.float32(np.float32(np.float32(total[d]) / denominator) * highest)

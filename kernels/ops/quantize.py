@@ -56,9 +56,7 @@ def largest_magnitude_host(x: Any) -> Any:
         top = max(top, np.int32(bits[k] & np.int32(_ABSOLUTE)))
     if top >= _INFINITE_BITS:
         return np.float32(np.inf)
-    word = np.empty(1, np.int32)
-    word[0] = top
-    return word.view(np.float32)[0]
+    return np.int32(top).view(np.float32)
 
 
 @kernel
