@@ -1,6 +1,7 @@
 """SPANS and SCORES on a real EVM: they answer about committed data, refuse malformed input, and pay nobody."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from eth.db.atomic import AtomicDB
@@ -11,8 +12,20 @@ from eth.vm.message import Message
 
 from openledger.evm_ext.precompiles import PRECOMPILES
 from openledger.evm_ext.proofs.merkle import DomainTree
+from openledger.evm_ext.proofs.openings import Openings, SpanMembership
+from openledger.evm_ext.proofs.receipt import tokens_hash
 from openledger.evm_ext.proofs.scores import ScoreMembership, VectorOpening, dot, retrieval_root, vector_leaf
-from openledger.evm_ext.proofs.spans import Segment, SpanMembership, corpus_root, rank_leaf, text_leaf
+from openledger.evm_ext.proofs.span_statements import (
+    Absence,
+    Account,
+    HiddenHolder,
+    HiddenMatch,
+    SpanProof,
+    StatedSpan,
+    Unsorted,
+)
+from openledger.evm_ext.proofs.spans import SENTINEL, Segment, corpus_root, rank_leaf, text_leaf
+from openledger.genesis.hashing import keccak256
 from openledger.genesis.predeploys import SCORES, SPANS
 
 BLANK_ROOT = bytes.fromhex("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421")
@@ -56,6 +69,77 @@ def span_proof() -> SpanMembership:
         text_tree.siblings([1, 4]),
         rank_tree.siblings([7]),
     )
+
+
+@pytest.fixture(scope="module")
+def account() -> SpanProof:
+    """Of an output that shares three tokens with contribution 4: they stand twice, once more with contribution 6."""
+    tokens = [1, 2, 3, 4, SENTINEL, 1, 2, 3, SENTINEL] + [SENTINEL] * 23 + [5, 1, 2, 3] + [SENTINEL] * 28
+    owners = [4, 6]
+    order = sorted(range(64), key=lambda p: (tokens[p : tokens.index(SENTINEL, p) + 1], p))
+    entries = [(p, owners[p // 32]) for p in order]
+    ranks = {c: tuple(entries[16 * c : 16 * c + 16]) for c in range(4)}
+    texts = {c: (owners[c], tuple(tokens[32 * c : 32 * c + 32])) for c in range(2)}
+    trees = DomainTree(text_leaf(*t) for t in texts.values()), DomainTree(map(rank_leaf, ranks.values()))
+    segment = Segment(64, 256, 9, b"\x07" * 32, trees[0].root, trees[1].root)
+    found = [r for r, p in enumerate(order) if tokens[p : p + 3] == [1, 2, 3]]
+    absences = [Absence(3, 4, next(r for r, p in enumerate(order) if tokens[p] > 8))]
+    statement = Account(2, (1, 2, 3, 8), (StatedSpan(0, 3, found[0], found[-1] + 1),), tuple(absences))
+    return SpanProof(
+        statement, Openings(corpus_root([segment.root]), (segment.root,), 0, segment, texts, ranks, (), ())
+    )
+
+
+def test_an_account_is_told_with_its_owners(account):
+    output = call(SPANS, account.encode()).output
+    owners = keccak256((4).to_bytes(4, "big") + (6).to_bytes(4, "big"))
+    about = [account.openings.corpus_root, tokens_hash([1, 2, 3, 8])]
+    assert words(output)[0] == 1
+    assert [output[32:64], output[64:96]] == about
+    assert words(output)[3:6] == [1, 3, 2]
+    assert output[192:] == owners
+
+    incomplete = replace(account, statement=replace(account.statement, absences=()))
+    assert words(call(SPANS, incomplete.encode()).output)[:4] == [1, *(int.from_bytes(b, "big") for b in about), 0]
+    unnamed = replace(
+        account, statement=replace(account.statement, spans=(replace(account.statement.spans[0], named=False),))
+    )
+    assert words(call(SPANS, unnamed.encode()).output)[3:] == [1, 3, 0, int.from_bytes(keccak256(b""), "big")]
+    span = account.statement.spans[0]
+    for false in (
+        replace(span, lo=span.lo + 1),
+        replace(span, hi=span.hi - 1),
+        replace(span, end=4),
+        replace(span, hi=64),
+    ):
+        lied = replace(account, statement=replace(account.statement, spans=(false,)))
+        assert words(call(SPANS, lied.encode()).output) == [0, *(int.from_bytes(b, "big") for b in about)]
+
+
+def test_a_conviction_is_told_in_three_words(account):
+    output = (1, 2, 3, 8)
+    for statement, holds in (
+        (HiddenMatch(2, output, (), 0, 0, 3), 1),
+        (HiddenMatch(2, output, ((0, 3),), 0, 0, 3), 0),
+        (HiddenHolder(output, 0, 3, (6,), 5), 1),
+        (HiddenHolder(output, 0, 3, (4,), 5), 0),
+        (Unsorted(9), 0),
+    ):
+        told = call(SPANS, replace(account, statement=statement).encode()).output
+        assert words(told)[0] == holds
+        assert told[32:64] == account.openings.corpus_root
+        assert told[64:] == (bytes(32) if isinstance(statement, Unsorted) else tokens_hash(output))
+
+
+def test_what_a_statement_may_cost_is_paid_before_it_is_checked(account):
+    data = account.encode()
+    used = call(SPANS, data).get_gas_used()
+    assert call(SPANS, data, gas=used).is_success
+    assert call(SPANS, data, gas=used - 1).is_error
+    wide = replace(account, statement=replace(account.statement, spans=(StatedSpan(0, 3, 0, 2**32 - 1),)))
+    assert call(SPANS, wide.encode()).is_error, "four billion ranks are not read for nothing"
+    for cut in range(0, len(data), 7):
+        assert call(SPANS, data[:cut]).is_error
 
 
 @pytest.fixture(scope="module")

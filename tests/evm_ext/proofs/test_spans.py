@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 
 from openledger.evm_ext.proofs.merkle import DomainTree, InvalidProof
+from openledger.evm_ext.proofs.openings import SpanMembership
 from openledger.evm_ext.proofs.spans import (
     SENTINEL,
     Segment,
-    SpanMembership,
     corpus_root,
     information_root,
     rank_leaf,

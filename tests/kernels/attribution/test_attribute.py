@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from openledger.evm_ext.proofs.merkle import InvalidProof
+from openledger.evm_ext.proofs.openings import SpanMembership
 from openledger.evm_ext.proofs.policy import AttributionPolicy
 from openledger.evm_ext.proofs.scores import ScoreMembership
-from openledger.evm_ext.proofs.spans import SpanMembership
 from openledger.kernels.attribution.attribute import attribute, retrieve
 from openledger.kernels.attribution.corpus import information_of
 from openledger.kernels.attribution.errors import BadRequest, IndexDamaged, IndexMissing
