@@ -49,6 +49,9 @@ def rpc(
 ) -> None:
     """Serve any chain that a genesis.json describes, at every fork, until interrupted.
 
+    Imported blocks are executed and every header field is checked, except seals of proof of work (mixHash and nonce
+    before the merge): import such chains from a source you trust.
+
     The head is the last imported block; a consensus client moves it over the Engine API: add `--data-dir l2
     --engine-port 8551 --jwt-secret jwt.hex` for that. Example: `openledger rpc --genesis genesis.json --import-rlp
     chain.rlp`

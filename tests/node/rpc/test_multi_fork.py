@@ -447,3 +447,45 @@ def test_a_block_can_be_built_to_be_looked_at(rpc, recorded):
     assert refused["code"] == -32000
     assert refused["message"].startswith("nonce too high: address 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266, tx: 999")
     assert rpc("eth_blockNumber") == hex(LAST)
+
+
+def test_a_block_can_be_committed(recorded, load_module):
+    """testing_commitBlockV1, on a chain of its own, since it moves the head."""
+    folder, blocks = recorded
+    tools = load_module("client_thread")
+    config = ExecutionClientConfig(genesis=folder / "genesis.json", import_rlp=(folder / "chain.rlp",), port=0)
+    with tools.ClientThread(config) as client, httpx.Client(trust_env=False, base_url=client.rpc.url) as http:
+
+        def rpc(method, *params):
+            answer = http.post("/", json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).json()
+            return answer["result"] if "result" in answer else answer["error"]
+
+        def attributes(number):
+            return {
+                "parentBeaconBlockRoot": "0x" + "cf" * 32,
+                "prevRandao": "0x" + "11" * 32,
+                "suggestedFeeRecipient": "0x" + "00" * 20,
+                "timestamp": hex(number * STEP_S),
+                "withdrawals": [],
+            }
+
+        chain_id = int(rpc("eth_chainId"), 16)
+        sent = transaction(LAST + 1, 2 * LAST, chain_id)
+        committed = rpc("testing_commitBlockV1", attributes(LAST + 1), ["0x" + sent.raw.hex()], "0x746573745f6e616d65")
+        block = rpc("eth_getBlockByNumber", "latest", False)
+        assert block["hash"] == committed
+        assert block["parentHash"] == "0x" + blocks[-1].hash.hex()
+        assert block["transactions"] == ["0x" + sent.hash.hex()]
+        assert block["extraData"] == "0x746573745f6e616d65"
+        # From the pool.
+        waiting = transaction(LAST + 2, 2 * LAST + 1, chain_id)
+        rpc("eth_sendRawTransaction", "0x" + waiting.raw.hex())
+        committed = rpc("testing_commitBlockV1", attributes(LAST + 2), None)
+        assert rpc("eth_getBlockByHash", committed, False)["transactions"] == ["0x" + waiting.hash.hex()]
+        # What is refused leaves the head where it is.
+        bad = transaction(LAST + 3, 999, chain_id)
+        assert rpc("testing_commitBlockV1", attributes(LAST + 3), ["0x" + bad.raw.hex()], "0x")["message"].startswith(
+            "nonce too high: address 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266, tx: 999"
+        )
+        assert "extra" in rpc("testing_commitBlockV1", attributes(LAST + 3), [], "0x" + "00" * 33)["message"]
+        assert rpc("eth_getBlockByNumber", "latest", False)["hash"] == committed
