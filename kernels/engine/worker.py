@@ -79,6 +79,7 @@ def _open(channel: BlockingFrameChannel[Any], config: EngineConfig) -> Any:
             model_file=None if config.model_file is None else Path(config.model_file),
             threads=config.threads,
             linear=config.linear,
+            weight_bits=config.weight_bits,
             backend=config.backend,
             progress=lambda stage, fraction: channel.send(Progress(stage, fraction)),
         )

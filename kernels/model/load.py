@@ -14,7 +14,7 @@ from openledger.kernels.model.files import open_model
 from openledger.kernels.model.steps import Backend, Steps, host_steps, torch_steps, triton_steps
 from openledger.kernels.model.tokenizer import ModelTokenizer
 from openledger.kernels.model.transformer import Transformer
-from openledger.kernels.model.weights import Weights, load_weights
+from openledger.kernels.model.weights import Bits, Weights, load_weights
 from openledger.kernels.ops.host import set_threads
 from openledger.kernels.ops.linear import native_product, native_product_is_exact, pieces_product
 
@@ -45,6 +45,7 @@ def load_model(
     threads: int | None = None,
     linear: Literal["auto", "native", "pieces"] = "auto",
     backend: Backend | Literal["auto"] = "host",
+    weight_bits: Bits = 8,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
     build: Callable[[ModelConfig, Weights, Steps], Transformer] = Transformer,
 ) -> Model:
@@ -61,7 +62,7 @@ def load_model(
     files = open_model(model_file, cache_folder)
     config = files.config()
     tokenizer = ModelTokenizer.of(files)
-    weights = load_weights(files, config, cache_folder, progress)
+    weights = load_weights(files, config, cache_folder, progress, weight_bits)
     steps, chosen = _steps(backend, linear, progress)
     transformer = build(config, weights, steps)
     return Model(config, tokenizer, transformer, tables_root(config.tables), chosen, count)

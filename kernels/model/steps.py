@@ -28,12 +28,14 @@ from openledger.kernels.ops import (
     fingerprint,
     head_norm,
     linear,
+    linear4,
     lora,
     norm,
     quantize,
     rotary,
     sampling,
 )
+from openledger.kernels.ops.linear4 import Int4
 
 Backend = Literal["host", "torch", "interpret", "triton"]
 
@@ -79,7 +81,9 @@ def torch_steps(product: linear.Product) -> Steps:
     """The definitions, with one of the integer products of `ops/linear.py`."""
     scratch = _Scratch()
 
-    def linear_layer(limbs: Tensor, scales: Tensor, weight: Tensor, weight_scales: Tensor, y: Tensor) -> None:
+    def linear_layer(limbs: Tensor, scales: Tensor, weight: Any, weight_scales: Tensor, y: Tensor) -> None:
+        if isinstance(weight, Int4):
+            weight = linear4.unpack(weight)
         linear.rescale(scratch.product(product, limbs, weight), scales, weight_scales, y)
 
     return Steps(
@@ -110,6 +114,13 @@ def host_steps(product: linear.Product) -> Steps:
     scratch = _Scratch()
 
     def linear_layer(limbs: Any, scales: Any, weight: Any, weight_scales: Any, y: Any) -> None:
+        if isinstance(weight, Int4):
+            if limbs.shape[1] <= linear.FEW_ROWS:
+                linear4.few_rows_host(limbs, scales, weight, weight_scales, y)
+                return
+            whole = scratch.int8(*weight.shape)
+            linear4.unpack_host(weight, whole)
+            weight = whole
         if limbs.shape[1] <= linear.FEW_ROWS and limbs.shape[2] % linear.RUN == 0:
             linear.few_rows_host(limbs, scales, weight, weight_scales, y)
         else:
@@ -154,6 +165,7 @@ def triton_steps(backend: Literal["interpret", "triton"]) -> Steps:
             head_norm,
             launch,
             linear,
+            linear4,
             lora,
             norm,
             quantize,
@@ -174,12 +186,17 @@ def triton_steps(backend: Literal["interpret", "triton"]) -> Steps:
             "or interpret, which give the same bits"
         )
     device = "cuda" if backend == "triton" else "cpu"
+
+    def linear_layer(limbs: Tensor, scales: Tensor, weight: Any, weight_scales: Tensor, y: Tensor) -> None:
+        run = linear4.linear4 if isinstance(weight, Int4) else linear.linear
+        run(limbs, scales, weight, weight_scales, y)
+
     return Steps(
         backend,
         device,
         lambda tensor: tensor.to(device),
         lambda value: float(np.float32(value)),
-        linear.linear,
+        linear_layer,
         norm.norm_quantize,
         quantize.quantize_rows,
         rotary.rotate_store,
@@ -193,7 +210,7 @@ def triton_steps(backend: Literal["interpret", "triton"]) -> Steps:
         embedding.embed,
         head_norm.norm_heads,
         linear.integer_product,
-        linear.linear,
+        linear_layer,
         record=_cuda_graph if backend == "triton" else _directly,
     )
 
@@ -218,6 +235,13 @@ class _Scratch:
 
     def __init__(self) -> None:
         self._held = torch.empty(0, dtype=torch.int32)
+        self._weights = np.empty(0, np.int8)
+
+    def int8(self, rows: int, columns: int) -> Any:
+        """A numpy matrix for weights that are unpacked."""
+        if self._weights.size < rows * columns:
+            self._weights = np.empty(rows * columns, np.int8)
+        return self._weights[: rows * columns].reshape(rows, columns)
 
     def product(self, product: linear.Product, limbs: Tensor, weight: Tensor) -> Tensor:
         """`limbs` [2, T, K], `weight` [N, K] -> [2, T, N]."""

@@ -20,10 +20,11 @@ from torch import Tensor
 from openledger.genesis.tables import EXP, SIGMOID, load_table
 from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.model.steps import Steps
-from openledger.kernels.model.weights import ROTARY, Weights
+from openledger.kernels.model.weights import ROTARY, Matrix, Weights
 from openledger.kernels.ops.attention import attention_table
 from openledger.kernels.ops.head_norm import add_bias
 from openledger.kernels.ops.linear import fold_residual
+from openledger.kernels.ops.linear4 import Int4
 from openledger.kernels.ops.lora import users_at
 from openledger.kernels.ops.lora_layout import Lora as Lora
 from openledger.kernels.ops.lora_plan import Use
@@ -114,7 +115,7 @@ class Transformer:
         self.steps = steps
         self.root = weights.root
         self._matrices: dict[str, tuple[Any, Any]] = {
-            name: (steps.array(_tensor(matrix.w)), steps.array(_tensor(matrix.scales)))
+            name: (_placed(matrix, steps), steps.array(_tensor(matrix.scales)))
             for name, matrix in weights.matrices.items()
         }
         self._residuals = {name: (matrix.first, matrix.count) for name, matrix in weights.matrices.items()}
@@ -253,6 +254,14 @@ class Transformer:
         if bias is not None:
             add_bias(y, bias)
         return y
+
+
+def _placed(matrix: Matrix, steps: Steps) -> Any:
+    """The integers of a matrix as `steps.linear` takes them: int8 as they are, or packed."""
+    w = steps.array(_tensor(matrix.w))
+    if matrix.groups is None:
+        return w
+    return Int4(w, steps.array(_tensor(matrix.groups)), matrix.columns)
 
 
 def _tensor(array: Any) -> Tensor:

@@ -7,11 +7,15 @@ Where int8 costs most (the value projection and the output head, chosen by measu
 binary32 sum of two int8 products. All in binary32, so every machine imports the same bytes. The root commits to
 each row:
 
-    row      = keccak(0x20 | sw[n] binary32 | int8 row)         a norm or a bias is one row: keccak(0x21 | binary32 vector)
+    row      = keccak(0x20 | sw[n] binary32 | int8 row)         of 4 bits: keccak(0x23 | sw[n] | groups | packed row)
+                                                                of bf16: keccak(0x24 | binary32 1 | bf16 row)
+                                                                a norm or a bias is one row: keccak(0x21 | binary32 vector)
     tensor   = keccak(0x22 | name length u16 | name | rows u32 | columns u32 | domain-separated tree over rows)
     root     = domain-separated tree over the tensors, in the order of `tensor_order`
 
 A rotary table that is not shipped is a tensor too, a row per position: keccak(0x21 | cosine, sine, cosine, … binary32).
+With weights of 4 bits (`quantize4.py`) the layers' matrices are packed, and the token table and the head are int8
+without a residual.
 (little-endian; the tree is `openledger.evm_ext.proofs.merkle.DomainTree`). The cache file is in safetensors
 layout and is memory-mapped, so processes on one machine share it.
 """
@@ -22,7 +26,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -31,14 +35,25 @@ from openledger.evm_ext.proofs.merkle import DomainTree
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.model.errors import DamagedModel, UnsupportedModel
+from openledger.kernels.model.quantize4 import quantize_rows
 from openledger.kernels.model.rotary_order import interleave
 from openledger.kernels.model.rotary_table import rotary_table
 from openledger.kernels.model.source import TensorSource
+from openledger.kernels.ops.linear4 import Int4, unpack_host
 
 FORMAT: Final = "exact-1 weights 2"
 MAX_W: Final = 127
-_ROW, _VECTOR, _TENSOR = b"\x20", b"\x21", b"\x22"
+Bits = Literal[16, 8, 4]
+"""16: bf16, for the mode of that name."""
+_ROW, _VECTOR, _TENSOR, _ROW4, _ROW16 = b"\x20", b"\x21", b"\x22", b"\x23", b"\x24"
 _CHUNK = 1 << 20
+_KINDS: Final = {"int8": "I8", "uint8": "U8", "int16": "BF16", "float32": "F32"}
+_DTYPES: Final[Mapping[str, Any]] = {
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+    "BF16": np.dtype("<i2"),
+    "F32": np.dtype("<f4"),
+}
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "qkv": ("attn_q", "attn_k", "attn_v"),
@@ -62,12 +77,14 @@ ROTARY: Final = "rotary"
 @dataclass(frozen=True)
 class Matrix:
     """`w` int8 [N + R, K], `scales` binary32 [N + R]: the last R rows are the residual of the R rows from
-    `first`, R = `count`."""
+    `first`, R = `count`. With `groups` (uint8), `w` is packed as in `ops/linear4.py` and K is `columns`."""
 
     w: Any
     scales: Any
     first: int = 0
     count: int = 0
+    groups: Any = None
+    columns: int = 0
 
     @property
     def outputs(self) -> int:
@@ -94,19 +111,53 @@ def quantize_matrix(values: Any) -> Matrix:
     return Matrix(np.ascontiguousarray(w), scales)
 
 
-def quantize_parts(parts: Mapping[str, Any]) -> Matrix:
+def round_to_bf16(values: Any) -> Any:
+    """binary32 as the 16 bits of the nearest bf16, half to even; int16."""
+    wide = np.ascontiguousarray(values, "<f4").view(np.uint32)
+    return (
+        ((wide + (np.uint32(0x7FFF) + ((wide >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16))
+        .astype(np.uint16)
+        .view(np.int16)
+    )
+
+
+def quantize_matrix4(values: Any) -> Matrix:
+    """The same in 4 bits."""
+    packed, groups, scales = quantize_rows(values)
+    return Matrix(packed, scales, groups=groups, columns=values.shape[1])
+
+
+def quantize_parts(parts: Mapping[str, Any], bits: Bits = 8) -> Matrix:
     """Matrices that share an input, stacked; at most one of them keeps its residual."""
-    matrices = [quantize_matrix(values) for values in parts.values()]
-    w, scales = [m.w for m in matrices], [m.scales for m in matrices]
+    if bits == 16:
+        whole = round_to_bf16(np.concatenate(list(parts.values())))
+        return Matrix(whole, np.ones(len(whole), np.float32))
+    quantize = quantize_matrix if bits == 8 else quantize_matrix4
+    matrices = [quantize(values) for values in parts.values()]
     first = count = offset = 0
-    for (part, values), matrix in zip(parts.items(), matrices):
+    for (part, values), matrix in zip(parts.items(), list(matrices)):
         if part.removesuffix(".weight").rpartition(".")[2] in RESIDUAL_PARTS:
             first, count = offset, len(values)
-            residual = quantize_matrix(values - matrix.w.astype(np.float32) * matrix.scales[:, None])
-            w.append(residual.w)
-            scales.append(residual.scales)
+            matrices.append(quantize(values - _whole(matrix) * matrix.scales[:, None]))
         offset += len(values)
-    return Matrix(np.concatenate(w), np.concatenate(scales), first, count)
+    groups = None if bits == 8 else np.concatenate([matrix.groups for matrix in matrices])
+    return Matrix(
+        np.concatenate([matrix.w for matrix in matrices]),
+        np.concatenate([matrix.scales for matrix in matrices]),
+        first,
+        count,
+        groups,
+        matrices[0].columns,
+    )
+
+
+def _whole(matrix: Matrix) -> Any:
+    """The integers of a matrix as binary32."""
+    if matrix.groups is None:
+        return matrix.w.astype(np.float32)
+    whole = np.empty((len(matrix.w), matrix.columns), np.int8)
+    unpack_host(Int4(matrix.w, matrix.groups, matrix.columns), whole)
+    return whole.astype(np.float32)
 
 
 class Planned(NamedTuple):
@@ -150,14 +201,14 @@ def tensor_order(config: ModelConfig, *, tied: bool) -> Iterator[Planned]:
 def tensor_hash(name: str, value: Matrix | Any) -> bytes:
     """The leaf of one tensor in the root."""
     if isinstance(value, Matrix):
-        rows, columns = value.w.shape
-        # One buffer of rows: the scale's bytes, then the row's.
-        packed = np.empty((rows, 5 + columns), np.uint8)
-        packed[:, 0] = _ROW[0]
-        packed[:, 1:5] = np.ascontiguousarray(value.scales, "<f4").view(np.uint8).reshape(rows, 4)
-        packed[:, 5:] = value.w.view(np.uint8)
-        data = packed.tobytes()
-        width = 5 + columns
+        rows, columns = len(value.w), value.columns or value.w.shape[1]
+        parts = [np.ascontiguousarray(value.scales, "<f4").view(np.uint8).reshape(rows, 4), value.w.view(np.uint8)]
+        if value.groups is not None:
+            parts.insert(1, value.groups)
+        kind = _ROW16 if value.w.dtype == np.int16 else _ROW if value.groups is None else _ROW4
+        # One buffer of rows, each hashed by itself.
+        packed = np.concatenate([np.full((rows, 1), kind[0], np.uint8), *parts], 1)
+        data, width = packed.tobytes(), packed.shape[1]
         tree = DomainTree(keccak256(data[i : i + width]) for i in range(0, len(data), width)).root
     else:
         table = np.ascontiguousarray(value, "<f4").reshape(1 if value.ndim == 1 else len(value), -1)
@@ -168,7 +219,10 @@ def tensor_hash(name: str, value: Matrix | Any) -> bytes:
 
 
 def import_weights(
-    source: TensorSource, config: ModelConfig, progress: Callable[[float], None] = lambda fraction: None
+    source: TensorSource,
+    config: ModelConfig,
+    progress: Callable[[float], None] = lambda fraction: None,
+    bits: Bits = 8,
 ) -> Weights:
     """Quantise every tensor. Raises `DamagedModel` for missing or non-finite tensors and wrong shapes, `UnsupportedModel` for
     a tensor that this model would not use."""
@@ -189,7 +243,10 @@ def import_weights(
             vectors[planned.name] = np.concatenate(list(values.values()))
             leaves.append(tensor_hash(planned.name, vectors[planned.name]))
         else:
-            matrices[planned.name] = quantize_parts(values)
+            if bits == 4 and planned.name in ("embedding", "head"):
+                matrices[planned.name] = quantize_matrix(*values.values())
+            else:
+                matrices[planned.name] = quantize_parts(values, bits)
             leaves.append(tensor_hash(planned.name, matrices[planned.name]))
         progress((index + 1) / len(order))
     if config.shipped_rotary is None:
@@ -215,18 +272,20 @@ def load_weights(
     config: ModelConfig,
     cache_folder: Path,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
+    bits: Bits = 8,
 ) -> Weights:
-    """The imported weights of a model, from the cache if they are there and undamaged, else made and kept.
+    """The imported weights of a model, in 8 or 4 bits, from the cache if they are there and undamaged, else made and kept.
 
     Raises `DamagedModel`; OSError if the cache cannot be written.
     """
-    path = cache_folder / f"{source.path.stem}-{source.key()}.exact-1.safetensors"
+    kind = {16: "bf16", 8: "exact-1", 4: "exact-1-int4"}[bits]
+    path = cache_folder / f"{source.path.stem}-{source.key()}.{kind}.safetensors"
     if path.is_file():
         progress("checking weights", 0.0)
         cached = _read(path)
         if cached is not None:
             return cached
-    weights = import_weights(source, config, lambda fraction: progress("importing weights", fraction))
+    weights = import_weights(source, config, lambda fraction: progress("importing weights", fraction), bits)
     cache_folder.mkdir(parents=True, exist_ok=True)
     _write(path, weights)
     return _read(path) or weights
@@ -240,18 +299,21 @@ def _write(path: Path, weights: Weights) -> None:
     for name, matrix in weights.matrices.items():
         tensors[f"{name}.scales"] = np.ascontiguousarray(matrix.scales, "<f4")
     for name, matrix in weights.matrices.items():
+        if matrix.groups is not None:
+            tensors[f"{name}.groups"] = matrix.groups
+    for name, matrix in weights.matrices.items():
         tensors[name] = matrix.w
     header: dict[str, Any] = {}
     offset = 0
     for name, tensor in tensors.items():
-        kind = "I8" if tensor.dtype == np.int8 else "F32"
+        kind = _KINDS[tensor.dtype.name]
         header[name] = {
             "dtype": kind,
             "shape": list(tensor.shape),
             "data_offsets": [offset, offset + tensor.nbytes],
         }
         offset += tensor.nbytes
-    residuals = {name: [matrix.first, matrix.count] for name, matrix in weights.matrices.items()}
+    residuals = {name: _residual(matrix) for name, matrix in weights.matrices.items()}
     body_hash = manifest_of_chunks(_chunks(tensors)).hash
     header["__metadata__"] = {
         "format": FORMAT,
@@ -269,6 +331,10 @@ def _write(path: Path, weights: Weights) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _residual(matrix: Matrix) -> list[int]:
+    return [matrix.first, matrix.count] + ([] if matrix.groups is None else [matrix.columns])
 
 
 def _chunks(tensors: Mapping[str, Any]) -> Iterator[bytes]:
@@ -298,16 +364,16 @@ def _read(path: Path) -> Weights | None:
         arrays: dict[str, Any] = {}
         for name, entry in header.items():
             first, last = entry["data_offsets"]
-            kind = np.int8 if entry["dtype"] == "I8" else np.dtype("<f4")
-            arrays[name] = body[first:last].view(kind).reshape(entry["shape"])
+            arrays[name] = body[first:last].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         root = bytes.fromhex(metadata["root"])
         residuals = json.loads(metadata["residuals"])
     except (ValueError, KeyError, TypeError, struct.error):
         return None
-    matrices = {
-        name: Matrix(array, arrays[f"{name}.scales"], *residuals[name])
-        for name, array in arrays.items()
-        if array.dtype == np.int8
+    matrices = {}
+    for name, (first, count, *columns) in residuals.items():
+        groups = arrays.get(f"{name}.groups")
+        matrices[name] = Matrix(arrays[name], arrays[f"{name}.scales"], first, count, groups, *columns)
+    vectors = {
+        name: array for name, array in arrays.items() if array.dtype == np.float32 and not name.endswith(".scales")
     }
-    vectors = {name: array for name, array in arrays.items() if array.dtype != np.int8 and not name.endswith(".scales")}
     return Weights(matrices, vectors, root)

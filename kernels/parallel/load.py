@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from openledger.kernels.engine.residency import Place, stack_adapter
 from openledger.kernels.model.config import ModelConfig
+from openledger.kernels.model.errors import UnsupportedModel
 from openledger.kernels.model.load import Model, available_threads, load_model
 from openledger.kernels.model.steps import Backend, Steps
 from openledger.kernels.model.transformer import Transformer
-from openledger.kernels.model.weights import Weights
+from openledger.kernels.model.weights import Bits, Weights
 from openledger.kernels.parallel.group import Group
 from openledger.kernels.parallel.leader import LeadingTransformer, Ranks
 from openledger.kernels.parallel.messages import Join
@@ -22,6 +23,7 @@ def load_parallel(
     ranks: int,
     *,
     model_file: Path | None = None,
+    weight_bits: Bits = 8,
     threads: int | None = None,
     linear: Literal["auto", "native", "pieces"] = "auto",
     backend: Backend | Literal["auto"] = "host",
@@ -34,8 +36,11 @@ def load_parallel(
     """
     if ranks == 1:
         return load_model(
-            cache_folder, model_file=model_file, threads=threads, linear=linear, backend=backend, progress=progress
-        )
+            cache_folder, model_file=model_file, weight_bits=weight_bits, threads=threads, linear=linear,
+            backend=backend, progress=progress,
+        )  # fmt: skip
+    if weight_bits != 8:
+        raise UnsupportedModel(f"tensor_parallel needs weight_bits = 8, not {weight_bits}: use tensor_parallel = 1")
     each = max(1, (available_threads() if threads is None else threads) // ranks)
 
     def build(config: ModelConfig, weights: Weights, steps: Steps) -> Transformer:

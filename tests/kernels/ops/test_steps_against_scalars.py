@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openledger.genesis.tables import EXP, SIGMOID, load_table, rotary_name
-from openledger.kernels.ops import activation, attention, linear, lora, norm, quantize, rotary
+from openledger.kernels.model import quantize4
+from openledger.kernels.ops import activation, attention, head_norm, linear, linear4, lora, norm, quantize, rotary
 from openledger.kernels.ops.lora import LoraRows
 from openledger.kernels.ops.lora_layout import LoraGroup
 from openledger.kernels.ops.rotary import KvLayer
@@ -114,6 +115,95 @@ def test_rms_norm_is_its_definition(backend: str, rows: int) -> None:
         expected, scale = scalar_q16(y)
         assert joined(limbs)[t].tolist() == expected
         assert scales[t] == np.float32(scale)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_norm_of_heads_is_that_of_each_by_itself_and_a_bias_is_one_sum(backend: str) -> None:
+    heads, kv_heads, size, epsilon = 3, 2, 6, 1e-6
+    y, bias = floats((70, (heads + 2 * kv_heads) * size + 2), 2), floats(((heads + 2 * kv_heads) * size,), 5)
+    y[1] = 0
+    query, key, faults = floats((size,), 3, 1), floats((size,), 4, 1), np.zeros(70, bool)
+    got, biased = y.copy(), y.copy()
+    wrapped = wrap(backend, got, query, key, faults)
+    if backend == "torch":
+        head_norm.norm_heads(*wrapped[:3], torch.tensor(epsilon), heads, kv_heads, wrapped[3])
+    else:
+        head_norm.norm_heads_host(*wrapped[:3], np.float32(epsilon), heads, kv_heads, wrapped[3])
+    head_norm.add_bias(*wrap(backend, biased, bias))
+    assert not faults.any()
+    for t in (0, 1, 68):
+        for head in range(heads + kv_heads):
+            row = [float(v) for v in y[t, head * size : (head + 1) * size]]
+            q, s = scalar_q16(row)
+            m = r(r(r(r(float(sum(v * v for v in q))) / size) * s) * s)
+            root = r(math.sqrt(r(m + r(epsilon))))
+            expected = [r(r(v / root) * float(w)) for v, w in zip(row, query if head < heads else key)]
+            assert got[t, head * size : (head + 1) * size].tolist() == expected
+        assert biased[t, :-2].tolist() == [r(float(v) + float(b)) for v, b in zip(y[t], bias)]
+    assert np.array_equal(got[:, (heads + kv_heads) * size :], y[:, (heads + kv_heads) * size :])
+    assert np.array_equal(biased[:, -2:], y[:, -2:])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_head_that_is_not_finite_faults_its_row_and_becomes_zeros(backend: str) -> None:
+    y, weight, faults = floats((3, 8), 1), np.ones(2, np.float32), np.zeros(3, bool)
+    y[1, 3] = math.inf
+    wrapped = wrap(backend, y, weight, weight, faults)
+    if backend == "torch":
+        head_norm.norm_heads(*wrapped[:3], torch.tensor(1e-6), 2, 1, wrapped[3])
+    else:
+        head_norm.norm_heads_host(*wrapped[:3], np.float32(1e-6), 2, 1, wrapped[3])
+    assert faults.tolist() == [False, True, False]
+    assert y[1, 2:4].tolist() == [0, 0]
+    assert np.isfinite(y).all()
+
+
+@pytest.mark.parametrize("columns", [1, 33, 64, 200])
+def test_weights_of_four_bits_are_their_definition_and_their_product_is_that_of_the_unpacked(columns: int) -> None:
+    values = floats((9, columns), columns, 0.5)
+    values[1], values[2], values[3] = 0, np.abs(values[2]), -np.abs(values[3])
+    packed, groups, scales = quantize4.quantize_rows(values)
+    blocks = -(-columns // 64)
+    assert packed.shape == (9, 32 * blocks)
+    assert groups.shape == (9, 2 * blocks)
+    whole = np.zeros((9, 64 * blocks), np.int64)
+    for n in range(9):
+        top = max(abs(float(v)) for v in values[n])
+        sw = r(top / 126) or 1.0
+        assert scales[n] == np.float32(sw)
+        u = [round(r(r(float(v) / sw) * 256)) for v in values[n]] + [0] * (64 * blocks - columns)
+        for group in range(2 * blocks):
+            part, best = u[32 * group : 32 * group + 32], None
+            for m in range(1, 16):
+                around = (128 * m - min(0, *part)) // (256 * m)
+                for z in range(around - 2, around + 2):
+                    if not 0 <= z <= 15 or m * max(z, 15 - z) > 127:
+                        continue
+                    w = [min(max((v + 128 * m) // (256 * m) + z, 0), 15) for v in part]
+                    error = sum((v - 256 * m * (one - z)) ** 2 for v, one in zip(part, w))
+                    if best is None or error < best[0]:
+                        best = (error, m, z, w)
+            assert best is not None
+            _, m, z, w = best
+            assert groups[n, group] == m + 16 * z
+            block, high = divmod(group, 2)
+            nibbles = packed[n, 32 * block : 32 * block + 32] >> (4 * high) & 15
+            assert nibbles.tolist() == w
+            whole[n, 32 * group : 32 * group + 32] = [(one - z) * m for one in w]
+    whole = whole[:, :columns]
+    assert np.abs(whole).max() <= 127
+    weight = linear4.Int4(torch.from_numpy(packed), torch.from_numpy(groups), columns)
+    assert np.array_equal(linear4.unpack(weight).numpy(), whole)
+    random = np.random.default_rng(1)
+    q = random.integers(-32639, 32640, (3, columns))
+    hi = (q + 128) >> 8
+    limbs, s = np.stack([hi, q - 256 * hi]).astype(np.int8), floats((3,), 4, 1)
+    y = np.zeros((3, 9), np.float32)
+    linear4.few_rows_host(limbs, s, linear4.Int4(packed, groups, columns), scales, y)
+    for t in range(3):
+        for n in range(9):
+            acc = sum(int(a) * int(b) for a, b in zip(q[t], whole[n]))
+            assert y[t, n] == np.float32(r(r(r(float(acc)) * float(s[t])) * float(scales[n])))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -13,14 +13,29 @@ import pytest
 import torch
 
 from openledger.genesis.tables import EXP, SIGMOID, load_table
-from openledger.kernels.ops import activation, attention, fingerprint, linear, lora, norm, quantize, rotary, sampling
+from openledger.kernels.ops import (
+    activation,
+    attention,
+    fingerprint,
+    head_norm,
+    linear,
+    linear4,
+    lora,
+    norm,
+    quantize,
+    rotary,
+    sampling,
+)
+from openledger.kernels.ops.linear4 import Int4
 from openledger.kernels.ops.lora import LoraRows
 from openledger.kernels.ops.lora_layout import LoraGroup
 from openledger.kernels.ops.rotary import KvLayer
 from openledger.kernels.ops.triton import activation as triton_activation
 from openledger.kernels.ops.triton import attention as triton_attention
 from openledger.kernels.ops.triton import fingerprint as triton_fingerprint
+from openledger.kernels.ops.triton import head_norm as triton_head_norm
 from openledger.kernels.ops.triton import linear as triton_linear
+from openledger.kernels.ops.triton import linear4 as triton_linear4
 from openledger.kernels.ops.triton import lora as triton_lora
 from openledger.kernels.ops.triton import norm as triton_norm
 from openledger.kernels.ops.triton import quantize as triton_quantize
@@ -168,6 +183,45 @@ def test_the_widest_sums_of_a_linear_layer_do_not_overflow() -> None:
     weight[1] = 127
     inputs = [limbs, torch.ones(2), weight, torch.ones(3)]
     compare(linear_twin, triton_linear.linear, inputs, [torch.zeros(2, 3)])
+
+
+@pytest.mark.parametrize("tile", [triton_linear4.FEW_ROWS, triton_linear4.MANY_ROWS, None])
+@pytest.mark.parametrize(
+    ("rows", "columns", "outputs"), [(1, 7, 3), (33, 200, 131), pytest.param(70, 1536, 300, marks=pytest.mark.slow)]
+)
+def test_linear_of_four_bits(rows: int, columns: int, outputs: int, tile: Any) -> None:
+    random = np.random.default_rng(rows)
+    blocks = -(-columns // 64)
+    limbs = torch.from_numpy(random.integers(-128, 128, (2, rows, columns)).astype(np.int8))
+    packed = torch.from_numpy(random.integers(0, 256, (outputs, 32 * blocks)).astype(np.uint8))
+    zeros, steps = random.integers(0, 16, (2, outputs, 2 * blocks))
+    steps = np.maximum(np.minimum(steps, 127 // np.maximum(zeros, 15 - zeros)), 1)
+    groups = torch.from_numpy((steps + 16 * zeros).astype(np.uint8))
+    scales, weight_scales = floats((rows,), 6).abs(), floats((outputs,), 7).abs()
+
+    def twin(*a: Any) -> None:
+        linear_twin(*a[:2], linear4.unpack(Int4(a[2], a[3], columns)), *a[4:])
+
+    def kernel(*a: Any) -> None:
+        triton_linear4.linear4(*a[:2], Int4(a[2], a[3], columns), *a[4:], tile)
+
+    compare(twin, kernel, [limbs, scales, packed, groups, weight_scales], [torch.full((rows, outputs), torch.nan)])
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "size"), [(3, 1, 64), (2, 2, 24), (1, 1, 518)])
+def test_norm_heads(heads: int, kv_heads: int, size: int) -> None:
+    y = rows_with_extremes(6, (heads + 2 * kv_heads) * size + 3, 4)
+    y[4, : heads * size] = 0
+    weights = [floats((size,), 3, 1), floats((size,), 4, 1)]
+    epsilon = torch.tensor(1e-6)
+
+    def twin(*a: Any) -> None:
+        head_norm.norm_heads(a[2], a[0], a[1], epsilon, heads, kv_heads, a[3])
+
+    def kernel(*a: Any) -> None:
+        triton_head_norm.norm_heads(a[2], a[0], a[1], float(epsilon), heads, kv_heads, a[3])
+
+    compare(twin, kernel, weights, [y, torch.zeros(6, dtype=torch.bool)])
 
 
 class Case:

@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is made for Linux only")
 
+from openledger.kernels.ops.linear4 import Int4
 from openledger.kernels.ops.lora import LoraRows
 from openledger.kernels.ops.lora_layout import LoraGroup
 from openledger.kernels.ops.rotary import KvLayer
@@ -19,7 +20,9 @@ from openledger.kernels.ops.triton import (
     activation,
     attention,
     fingerprint,
+    head_norm,
     linear,
+    linear4,
     lora,
     norm,
     quantize,
@@ -51,6 +54,11 @@ def outputs(rows: int, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 def linear_with(tile: linear.LinearTile) -> None:
     weight = zeros(torch.int8, 256, 512)
     linear.linear(limbs(64, 512), f32(64), weight, f32(256), f32(64, 256), tile)
+
+
+def linear4_with(tile: linear.LinearTile) -> None:
+    weight = Int4(zeros(torch.uint8, 256, 256), zeros(torch.uint8, 256, 16), 512)
+    linear4.linear4(limbs(64, 512), f32(64), weight, f32(256), f32(64, 256), tile)
 
 
 def cache(pages: int, kv_heads: int, page: int, size: int) -> KvLayer:
@@ -95,6 +103,9 @@ OPS: dict[str, Callable[[], Any]] = {
     "silu_quantize": lambda: activation.silu_quantize(f32(4, 600), f32(65537), *outputs(4, 300)),
     "linear for few rows": lambda: linear_with(linear.FEW_ROWS),
     "linear for many rows": lambda: linear_with(linear.MANY_ROWS),
+    "linear of 4 bits for few rows": lambda: linear4_with(linear4.FEW_ROWS),
+    "linear of 4 bits for many rows": lambda: linear4_with(linear4.MANY_ROWS),
+    "norm_heads": lambda: head_norm.norm_heads(f32(4, 512), f32(128), f32(128), 1e-5, 2, 1, zeros(torch.bool, 4)),
     "rotate_store": rotate_store,
     "attend for decode": lambda: attend(attention.DECODE_TILE),
     "attend for prefill": lambda: attend(attention.PREFILL_TILE),
@@ -107,7 +118,7 @@ OPS: dict[str, Callable[[], Any]] = {
 SHARED_BYTES = 227 << 10
 """What a program may have on a GPU of capability 9.0."""
 
-PRODUCTS = {"_linear", "_row_max", "_weigh", "_shrink", "_expand"}
+PRODUCTS = {"_linear", "_linear4", "_row_max", "_weigh", "_shrink", "_expand"}
 """Kernels that must use the integer matrix units."""
 
 
