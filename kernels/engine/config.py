@@ -19,6 +19,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     `linear`: how integer products are computed; `auto` proves the native kernel at start and falls back.
     `kept_tokens`: positions of the cache that stay filled after their request, for prompts that begin alike; 0 for none.
     `tensor_parallel`: over how many processes (on GPUs: one each) the model is cut; it must divide its heads.
+    `adapter_device_bytes`, `adapter_host_bytes`, `adapter_disk_bytes`: what adapters may take where the engine computes, in
+    the CPU's memory, and in their integer form under `cache_folder` (0: nothing is kept there); of each, what was used
+    longest ago is let go, and at most `max_adapters_resident` are on the device.
+    `adapter_hub_folder`: where adapters from a hub (`hf://owner/name`) are kept; empty: none are fetched.
     `backend`: who computes, one of `model/steps.py`; `auto` takes the GPU if there is one that torch can use, else `host`.
     """
 
@@ -34,7 +38,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     kept_tokens: int = 8192
     max_waiting: int = 256
     max_waiting_per_payer: int = 64
-    max_adapters_resident: int = 16
+    max_adapters_resident: int = 4096
+    adapter_device_bytes: int = 1 << 30
+    adapter_host_bytes: int = 4 << 30
+    adapter_disk_bytes: int = 16 << 30
+    adapter_hub_folder: str = ""
     max_adapter_bytes: int = 512 * 1024 * 1024
     max_adapter_rank: int = 256
     tensor_parallel: int = 1
@@ -46,11 +54,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         positive = (
             "max_batch", "max_step_tokens", "max_context", "kv_tokens", "page_tokens",
             "max_waiting", "max_waiting_per_payer", "max_adapters_resident", "max_adapter_bytes", "max_adapter_rank",
+            "adapter_device_bytes", "adapter_host_bytes",
             "tensor_parallel",
         )  # fmt: skip
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"engine setting {name} must be at least 1, not {getattr(self, name)}")
+        if self.adapter_disk_bytes < 0:
+            raise ValueError(f"engine setting adapter_disk_bytes must be 0 or more, not {self.adapter_disk_bytes}")
         if self.kept_tokens < 0:
             raise ValueError(f"engine setting kept_tokens must be 0 or more, not {self.kept_tokens}")
         if self.threads is not None and self.threads < 1:

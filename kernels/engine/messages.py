@@ -206,7 +206,11 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """What the engine is doing; sent when it changes, at most about once a second."""
+    """What the engine is doing; sent when it changes, at most about once a second.
+
+    `adapters_resident` are in the CPU's memory, `adapter_hits_total` were found there, `adapter_loads_total` were not:
+    of them `adapter_disk_hits_total` came from disk in their integer form, the rest from their source.
+    """
 
     running: int
     waiting: int
@@ -215,6 +219,13 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     adapters_resident: int
     adapter_hits_total: int
     adapter_loads_total: int
+    adapters_on_device: int = 0
+    adapter_device_bytes: int = 0
+    adapter_host_bytes: int = 0
+    adapter_device_hits_total: int = 0
+    adapter_device_loads_total: int = 0
+    adapter_disk_hits_total: int = 0
+    adapter_evictions_total: int = 0
     reused_tokens_total: int
     prompt_tokens_total: int
     generated_tokens_total: int

@@ -1,26 +1,44 @@
-"""Which adapters are in memory: loaded just in time on a thread of its own, the least recently used let go."""
+"""Where adapters are: on the device, in the CPU's memory, on disk in their integer form, or only at their source.
+
+    ask()     when a request comes: its adapters are read and quantised on threads of their own, ahead of their turn
+    loaded()  whose adapters are in memory now
+    place()   just before a request runs: its adapters onto the device, where they stay while it has not ended
+    release() when it has
+
+Each tier is limited by bytes and lets go of what was used longest ago, never of what a request holds. On a CPU the device's
+memory is the CPU's own: placing copies nothing.
+"""
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from openledger.kernels.engine.adapters import (
-    AdapterRefused,
-    ModuleWeights,
-    adapter_digest,
-    group_shapes,
-    inspect_adapter,
-    read_adapter,
-)
-from openledger.kernels.engine.adapters.folder import WEIGHTS_FILE
+import torch
+
+from openledger.genesis.hashing import keccak256
+from openledger.kernels.engine.adapters import AdapterRefused, ModuleWeights, group_shapes, load_adapter
+from openledger.kernels.engine.adapters.disk import DiskTier
+from openledger.kernels.engine.adapters.folder import WEIGHTS_FILE, find_adapter
+from openledger.kernels.engine.adapters.hub import HUB_PREFIX, fetch_adapter
+from openledger.kernels.engine.adapters.pack import quantize_adapter
 from openledger.kernels.engine.adapters.settings import CONFIG_FILE
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.messages import Adapter
 from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.ops.lora_layout import Lora, PackedLora, pack_lora
+
+MAX_WEIGHT_MILLI: Final = 100_000
+_LOADERS: Final = 2
+_READ_AHEAD: Final = 16
+"""Adapters that may be on their way into memory at once."""
+
+_REMEMBERED: Final = 65_536
+"""Files whose digests are remembered."""
+
 
 Place = Callable[[PackedLora], Lora]
 """Puts an adapter of the whole model where the model computes."""
@@ -38,77 +56,387 @@ def pack_adapter(modules: Mapping[tuple[int, str], ModuleWeights], config: Model
     return pack_lora(group_shapes(config), config.layers, modules)
 
 
-class AdapterStore:
-    """Adapters by digest. `get` may be called from the engine's thread only."""
+@dataclass
+class Counts:
+    """How often an adapter was found in each tier, and was let go of."""
 
-    def __init__(self, config: ModelConfig, settings: EngineConfig, place: Place) -> None:
+    device_hits: int = 0
+    device_loads: int = 0
+    host_hits: int = 0
+    disk_hits: int = 0
+    source_loads: int = 0
+    evictions: int = 0
+
+
+@dataclass(eq=False)
+class _Request:
+    """`held`: the adapters it waits for or has, in its order; `on_device` once they were placed."""
+
+    adapters: tuple[Adapter, ...]
+    futures: list["Future[tuple[bytes, PackedLora]]"] = field(default_factory=list)
+    held: list[tuple[bytes, PackedLora]] = field(default_factory=list)
+    on_device: bool = False
+
+
+@dataclass(eq=False)
+class _Resident:
+    lora: Lora
+    bytes: int
+    arrived: Callable[[], bool]
+    users: int = 0
+    weighted: dict[int, Lora] = field(default_factory=dict)
+
+
+class HostTier:
+    """Adapters in the CPU's memory, by digest. Safe to use from any thread."""
+
+    def __init__(self, max_bytes: int, counts: Counts) -> None:
+        self._max_bytes = max_bytes
+        self._counts = counts
+        self._lock = threading.Lock()
+        self._held: OrderedDict[bytes, PackedLora] = OrderedDict()
+        self._pins: Counter[bytes] = Counter()
+        self.bytes = self.pinned_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def pin(self, digest: bytes) -> PackedLora | None:
+        """The adapter, which stays until it is unpinned as often."""
+        with self._lock:
+            packed = self._held.get(digest)
+            if packed is not None:
+                self._held.move_to_end(digest)
+                self._counts.host_hits += 1
+                self._pin(digest, packed)
+            return packed
+
+    def add(self, digest: bytes, packed: PackedLora, *, from_disk: bool) -> PackedLora:
+        """Take an adapter, pinned once; the one that is here already where two threads brought it."""
+        with self._lock:
+            self._counts.disk_hits += from_disk
+            self._counts.source_loads += not from_disk
+            held = self._held.get(digest)
+            if held is None:
+                held = self._held[digest] = packed
+                self.bytes += packed.bytes
+            self._pin(digest, held)
+            self._shrink()
+            return held
+
+    def unpin(self, digest: bytes) -> None:
+        with self._lock:
+            self._pins[digest] -= 1
+            if self._pins[digest] <= 0:
+                del self._pins[digest]
+                self.pinned_bytes -= self._held[digest].bytes
+            self._shrink()
+
+    def _pin(self, digest: bytes, packed: PackedLora) -> None:
+        if not self._pins[digest]:
+            self.pinned_bytes += packed.bytes
+        self._pins[digest] += 1
+
+    def _shrink(self) -> None:
+        if self.bytes <= self._max_bytes:
+            return
+        for digest in [each for each in self._held if not self._pins[each]]:
+            if self.bytes <= self._max_bytes:
+                break
+            self.bytes -= self._held.pop(digest).bytes
+            self._counts.evictions += 1
+
+
+class DeviceTier:
+    """Adapters where the engine computes, by digest. For the engine's thread only."""
+
+    def __init__(
+        self, settings: EngineConfig, place: Place, array: Callable[[Any], Any] | None, counts: Counts
+    ) -> None:
+        self._max_bytes = settings.adapter_device_bytes
+        self._max_count = settings.max_adapters_resident
+        self._place = place
+        self._array = array
+        self._counts = counts
+        self._held: OrderedDict[bytes, _Resident] = OrderedDict()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def fits_alone(self, wanted: Mapping[bytes, PackedLora]) -> bool:
+        """Whether these can be here together when nothing else is."""
+        return sum(each.bytes for each in wanted.values()) <= self._max_bytes and len(wanted) <= self._max_count
+
+    def start(self, wanted: Mapping[bytes, PackedLora], keep: Callable[[bytes], bool] = lambda digest: False) -> bool:
+        """Begin to bring these here, if there is room when others leave that nobody uses and that are not to be kept."""
+        missing = {digest: packed for digest, packed in wanted.items() if digest not in self._held}
+        count, size = len(missing), sum(packed.bytes for packed in missing.values())
+        leaving: list[bytes] = []
+        left = self.bytes
+        for digest, resident in self._held.items():
+            if left + size <= self._max_bytes and len(self._held) - len(leaving) + count <= self._max_count:
+                break
+            if not resident.users and digest not in wanted and not keep(digest):
+                leaving.append(digest)
+                left -= resident.bytes
+        if left + size > self._max_bytes or len(self._held) - len(leaving) + count > self._max_count:
+            return False
+        for digest in leaving:
+            self.bytes -= self._held.pop(digest).bytes
+            self._counts.evictions += 1
+        for digest, packed in missing.items():
+            self._held[digest] = self._bring(packed)
+            self.bytes += packed.bytes
+            self._counts.device_loads += 1
+        return True
+
+    def use(self, digests: Sequence[bytes]) -> bool:
+        """Hold adapters that were started, all at once, if they have arrived."""
+        residents = [self._held[digest] for digest in dict.fromkeys(digests)]
+        if not all(resident.arrived() for resident in residents):
+            return False
+        for digest, resident in zip(dict.fromkeys(digests), residents):
+            resident.users += 1
+            self._held.move_to_end(digest)
+        return True
+
+    def leave(self, digests: Sequence[bytes]) -> None:
+        for digest in dict.fromkeys(digests):
+            self._held[digest].users -= 1
+
+    def holds(self, digests: Sequence[bytes]) -> bool:
+        return all(digest in self._held for digest in digests)
+
+    def get(self, digest: bytes, packed: PackedLora, weight_milli: int) -> Lora:
+        """One that is here, at a weight."""
+        resident = self._held[digest]
+        if weight_milli == 1000:
+            return resident.lora
+        found = resident.weighted.get(weight_milli)
+        if found is None and self._array is not None:
+            found = resident.lora.weighted(weight_milli, self._array)
+        elif found is None:
+            found = self._place(replace(packed, alphas=packed.weighted(weight_milli)))
+        resident.weighted[weight_milli] = found
+        return found
+
+    def _bring(self, packed: PackedLora) -> _Resident:
+        data = torch.from_numpy(packed.data)
+        if self._array is None or not data.is_pinned():
+            return _Resident(self._place(packed), packed.bytes, lambda: True)
+        # Beside what the device computes: nobody's step waits for a copy.
+        with torch.cuda.stream(self._stream()):
+            moved = data.to("cuda", non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        moved.record_stream(torch.cuda.current_stream())
+        return _Resident(packed.placed(self._array, moved), packed.bytes, event.query)
+
+    def _stream(self) -> Any:
+        if not hasattr(self, "_side"):
+            self._side = torch.cuda.Stream()
+        return self._side
+
+
+class AdapterStore:
+    """All tiers. Its methods are for the engine's thread. `place` puts an adapter where the model computes; with `array`,
+    where one process computes alone, weights need no copy and a GPU's copies wait for nobody."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        settings: EngineConfig,
+        place: Place,
+        array: Callable[[Any], Any] | None = None,
+        *,
+        pinned: bool = False,
+    ) -> None:
         self._config = config
         self._settings = settings
-        self._place = place
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="adapter-loader")
-        self._lock = threading.Lock()
-        self._resident: OrderedDict[bytes, Lora] = OrderedDict()
-        self._digests: dict[tuple[Any, ...], bytes] = {}
-        self.hits = self.loads = 0  # how often an adapter was here already, and how often it was read
+        self._pinned = pinned
+        self.counts = Counts()
+        self.host = HostTier(settings.adapter_host_bytes, self.counts)
+        self.device = DeviceTier(settings, place, array, self.counts)
+        cached = bool(settings.cache_folder) and settings.adapter_disk_bytes > 0
+        self.disk = DiskTier(Path(settings.cache_folder), config, settings.adapter_disk_bytes) if cached else None
+        self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="adapter-loader")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="adapter-writer")
+        self._requests: dict[str, _Request] = {}
+        self._waiting: deque[str] = deque()
+        self._flying: list[Future[tuple[bytes, PackedLora]]] = []
+        self._wanted: Counter[bytes] = Counter()
+        self._digests: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
 
-    @property
-    def resident(self) -> int:
-        return len(self._resident)
+    def ask(self, request_id: str, adapters: Sequence[Adapter]) -> None:
+        """Get a request's adapters into memory. They are read in the order of asking, as far ahead as there is room."""
+        self._requests[request_id] = _Request(tuple(adapters))
+        self._waiting.append(request_id)
+        self._start_loads()
 
-    def get(self, adapter: Adapter) -> "Future[tuple[bytes, Lora]]":
-        """The adapter and its digest, when it is loaded. The future raises `AdapterRefused`."""
-        return self._loader.submit(self._load, adapter)
-
-    def _load(self, adapter: Adapter) -> tuple[bytes, Lora]:
-        if adapter.digest and len(adapter.digest) != 32:
-            raise AdapterRefused(f"an adapter's digest has 32 bytes, not {len(adapter.digest)}")
-        folder = Path(adapter.path)
-        try:
-            # Sizes first: hashing reads the whole file.
-            info = None
-            key = self._file_key(folder)
-            digest = self._digests.get(key) if key else None
-            if digest is None or digest not in self._resident:
-                settings = self._settings
-                info = inspect_adapter(
-                    folder,
-                    self._config,
-                    max_bytes=settings.max_adapter_bytes,
-                    max_rank=settings.max_adapter_rank,
+    def loaded(self) -> list[tuple[str, tuple[bytes, ...] | AdapterRefused]]:
+        """Requests whose adapters are in memory since the last call, with the adapters' names for the prefix cache; or why
+        they never will be."""
+        self._start_loads()
+        found: list[tuple[str, tuple[bytes, ...] | AdapterRefused]] = []
+        for request_id, request in self._requests.items():
+            if request.held or not request.futures or not all(future.done() for future in request.futures):
+                continue
+            errors = [error for future in request.futures if (error := future.exception()) is not None]
+            if errors:
+                self._unpin(request)
+                if not isinstance(errors[0], AdapterRefused):
+                    raise errors[0]
+                found.append((request_id, errors[0]))
+                continue
+            request.held = [future.result() for future in request.futures]
+            self._wanted.update(digest for digest, _ in request.held)
+            if not self.device.fits_alone(dict(request.held)):
+                size = sum(packed.bytes for packed in dict(request.held).values())
+                refused = AdapterRefused(
+                    f"the adapters of this request take {size:,} bytes, adapter_device_bytes is "
+                    f"{self._settings.adapter_device_bytes:,} for at most {self._settings.max_adapters_resident}"
                 )
-                digest = adapter_digest(folder)
-                self._digests[self._file_key(folder)] = digest
-            if adapter.digest and digest != adapter.digest:
-                raise AdapterRefused(
-                    f"the adapter in {folder} has the digest 0x{digest.hex()}, not 0x{adapter.digest.hex()}: "
-                    "it is not the one that the release names"
-                )
-            with self._lock:
-                held = self._resident.get(digest)
-                if held is not None:
-                    self._resident.move_to_end(digest)
-                    self.hits += 1
-                    return digest, held
-            assert info is not None
-            lora = self._place(pack_adapter(read_adapter(info, self._config), self._config))
-        except OSError as error:
-            raise AdapterRefused(f"the adapter in {folder} cannot be read: {error}") from error
-        with self._lock:
-            self._resident[digest] = lora
-            self.loads += 1
-            while len(self._resident) > self._settings.max_adapters_resident:
-                self._resident.popitem(last=False)
-        return digest, lora
+                found.append((request_id, refused))
+                continue
+            self.counts.device_hits += sum(self.device.holds([digest]) for digest in dict(request.held))
+            # Ahead of its turn, where that sends nobody away who is wanted.
+            self.device.start(dict(request.held), keep=lambda digest: self._wanted[digest] > 0)
+            names = [
+                adapter_name(digest, each.weight_milli) for (digest, _), each in zip(request.held, request.adapters)
+            ]
+            found.append((request_id, tuple(names)))
+        return found
 
-    def _file_key(self, folder: Path) -> tuple[Any, ...]:
-        key: list[Any] = [str(folder)]
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
-            try:
-                stat = (folder / name).stat()
-            except OSError:
-                return ()
-            key += [stat.st_ino, stat.st_size, stat.st_mtime_ns]
-        return tuple(key)
+    def place(self, request_id: str) -> tuple[Lora, ...] | None:
+        """The request's adapters, on the device until it is released; None while they are on their way, or while others
+        in use leave them no room. Asked again, the same."""
+        request = self._requests[request_id]
+        digests = [digest for digest, _ in request.held]
+        if not request.on_device:
+            if not self.device.holds(digests) and not self.device.start(dict(request.held)):
+                return None
+            if not self.device.use(digests):
+                return None
+            request.on_device = True
+            self._unpin(request)
+            self._start_loads()
+        return tuple(self.device.get(*held, each.weight_milli) for held, each in zip(request.held, request.adapters))
+
+    def release(self, request_id: str) -> None:
+        """The request has ended; nothing happens if it has no adapters."""
+        request = self._requests.pop(request_id, None)
+        if request is None:
+            return
+        for digest, _ in request.held:
+            self._wanted[digest] -= 1
+        if request.on_device:
+            self.device.leave([digest for digest, _ in request.held])
+        else:
+            for future in request.futures:
+                if not future.cancel() and not future.done():
+                    # Read for nobody: whoever comes next may still find it.
+                    future.add_done_callback(self._drop)
+            self._unpin(request)
+        self._start_loads()
 
     def close(self) -> None:
-        self._loader.shutdown(wait=True, cancel_futures=True)
+        self._loaders.shutdown(wait=True, cancel_futures=True)
+        self._writer.shutdown(wait=True)
+
+    def _start_loads(self) -> None:
+        """Read ahead while what is held in memory for requests that wait has room there."""
+        self._flying = [future for future in self._flying if not future.done()]
+        while (
+            self._waiting
+            and len(self._flying) < _READ_AHEAD
+            and self.host.pinned_bytes < self._settings.adapter_host_bytes
+        ):
+            request = self._requests.get(self._waiting.popleft())
+            if request is not None and not request.futures:
+                request.futures = [self._loaders.submit(self._load, adapter) for adapter in request.adapters]
+                self._flying += request.futures
+
+    def _unpin(self, request: _Request) -> None:
+        for future in request.futures:
+            self._drop(future)
+        request.futures = []
+
+    def _drop(self, future: "Future[tuple[bytes, PackedLora]]") -> None:
+        if future.done() and not future.cancelled() and future.exception() is None:
+            self.host.unpin(future.result()[0])
+
+    # on the loaders' threads
+
+    def _load(self, adapter: Adapter) -> tuple[bytes, PackedLora]:
+        """An adapter and its digest, pinned in memory. Raises `AdapterRefused`."""
+        if adapter.digest and len(adapter.digest) != 32:
+            raise AdapterRefused(f"an adapter's digest has 32 bytes, not {len(adapter.digest)}")
+        if not -MAX_WEIGHT_MILLI <= adapter.weight_milli <= MAX_WEIGHT_MILLI:
+            raise AdapterRefused(
+                f"an adapter's weight is at most {MAX_WEIGHT_MILLI:,} thousandths, not {adapter.weight_milli:,}"
+            )
+        try:
+            found = self._in_memory(adapter.digest) if adapter.digest else None
+            return found or self._from_source(adapter)
+        except OSError as error:
+            raise AdapterRefused(f"the adapter {adapter.path} cannot be read: {error}") from error
+
+    def _in_memory(self, digest: bytes) -> tuple[bytes, PackedLora] | None:
+        packed = self.host.pin(digest)
+        if packed is not None:
+            return digest, packed
+        packed = None if self.disk is None else self.disk.get(digest)
+        if packed is None or max(rank for *_, rank in packed.layout.ranks) > self._settings.max_adapter_rank:
+            return None
+        return digest, self._keep(digest, packed, from_disk=True)
+
+    def _from_source(self, adapter: Adapter) -> tuple[bytes, PackedLora]:
+        settings = self._settings
+        folder = Path(adapter.path)
+        if adapter.path.startswith(HUB_PREFIX):
+            folder = fetch_adapter(adapter.path, settings.adapter_hub_folder, settings.max_adapter_bytes)
+        key = _file_key(folder)
+        known = self._digests.get(key)
+        if known is not None and (not adapter.digest or known == adapter.digest):
+            found = self._in_memory(known)
+            if found is not None:
+                return found
+        digest, modules, data = load_adapter(
+            folder, self._config, max_bytes=settings.max_adapter_bytes, max_rank=settings.max_adapter_rank
+        )
+        if adapter.digest and digest != adapter.digest:
+            raise AdapterRefused(
+                f"the adapter in {folder} has the digest 0x{digest.hex()}, not 0x{adapter.digest.hex()}: "
+                "it is not the one that the release names"
+            )
+        if _file_key(folder) == key:
+            self._digests[key] = digest
+            while len(self._digests) > _REMEMBERED:
+                self._digests.popitem(last=False)
+        packed = quantize_adapter(modules, data, self._config)
+        if self.disk is not None:
+            self._writer.submit(self.disk.put, digest, packed)
+        return digest, self._keep(digest, packed, from_disk=False)
+
+    def _keep(self, digest: bytes, packed: PackedLora, *, from_disk: bool) -> PackedLora:
+        if self._pinned:
+            packed = PackedLora(packed.layout, torch.from_numpy(packed.data).pin_memory().numpy(), packed.alphas)
+        return self.host.add(digest, packed, from_disk=from_disk)
+
+
+def adapter_name(digest: bytes, weight_milli: int) -> bytes:
+    """What a sequence's keys and values depend on, in 32 bytes."""
+    return digest if weight_milli == 1000 else keccak256(digest + weight_milli.to_bytes(4, "little", signed=True))
+
+
+def _file_key(folder: Path) -> tuple[Any, ...]:
+    folder = find_adapter(folder)
+    key: list[Any] = [str(folder)]
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        try:
+            status = (folder / name).stat()
+        except FileNotFoundError:
+            continue
+        key += [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return tuple(key)

@@ -15,6 +15,7 @@ while somebody is waiting for the next token.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,6 +33,8 @@ MAX_LOGIT_ROWS: Final = 64
 class Scheduler:
     config: EngineConfig
     pages: PageAllocator
+    place: Callable[[Sequence], bool] = lambda sequence: True
+    """Puts a sequence's adapters where they are computed with; False while there is no room for them."""
     waiting: list[Sequence] = field(default_factory=list)
     running: list[Sequence] = field(default_factory=list)
     turns: dict[bytes, int] = field(default_factory=dict)
@@ -92,8 +95,15 @@ class Scheduler:
         return sequence.pages is not None
 
     def _admit(self) -> None:
-        while self.waiting:
-            sequence = self._next()
+        without_room: list[Sequence] = []
+        while len(without_room) < len(self.waiting):
+            sequence = self._next(without_room)
+            if not self.place(sequence):
+                if sequence.passed >= self.config.max_batch:
+                    # Others went before it often enough: what they hold becomes free when they end.
+                    return
+                without_room.append(sequence)
+                continue
             if not self._make_room(sequence):
                 return
             self.waiting.remove(sequence)
@@ -140,14 +150,14 @@ class Scheduler:
     def _last(self) -> Sequence:
         return max(self.running, key=lambda sequence: sequence.rank)
 
-    def _next(self) -> Sequence:
+    def _next(self, without_room: list[Sequence]) -> Sequence:
         running = Counter(sequence.payer for sequence in self.running)
 
         def place(sequence: Sequence) -> tuple[int, int, int, int]:
             level, arrived = sequence.rank
             return level, running[sequence.payer], self.turns.get(sequence.payer, 0), arrived
 
-        return min(self.waiting, key=place)
+        return min((each for each in self.waiting if each not in without_room), key=place)
 
     def _prefix(self, sequence: Sequence) -> list[bytes]:
         """Keys of the pages that another sequence may have filled. Its last token always runs, as its logits are

@@ -15,7 +15,7 @@ row of A and per column of `y`. Alphas: binary32, three for every place.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -134,13 +134,25 @@ def lora_layout(shapes: Shapes, layers: int, ranks: tuple[tuple[int, str, int], 
 @dataclass(frozen=True, eq=False)
 class Lora:
     """An adapter where it is computed with. `data` int8 and `alphas` as in `LoraLayout`; `addresses`: of `data`, `alphas`
-    and the table there."""
+    and the table there. `own_alphas`: the adapter's own, on the CPU. One at another weight than 1000 shares its `origin`'s
+    memory."""
 
     layout: LoraLayout
     data: Any
     alphas: Any
     table: Any
     addresses: tuple[int, int, int]
+    own_alphas: Any
+    weight_milli: int = 1000
+    origin: "Lora | None" = None
+
+    def weighted(self, weight_milli: int, array: Callable[[Any], Any]) -> "Lora":
+        """This adapter at a weight: its alphas become binary32(alpha * weight / 1000), computed in binary64."""
+        if weight_milli == 1000:
+            return self
+        alphas = array(torch.from_numpy(_weighted(self.own_alphas, weight_milli)))
+        addresses = (self.addresses[0], _address(alphas), self.addresses[2])
+        return replace(self, alphas=alphas, addresses=addresses, weight_milli=weight_milli, origin=self)
 
     @property
     def widest(self) -> tuple[int, ...]:
@@ -217,22 +229,21 @@ class PackedLora:
         return {(layer, name): self.module(layer, name) for layer, name, _ in self.layout.ranks}
 
     def weighted(self, weight_milli: int) -> Any:
-        """The alphas of this adapter at a weight: binary32(alpha * weight / 1000), computed in binary64."""
-        if weight_milli == 1000:
-            return self.alphas
-        return (self.alphas.astype(np.float64) * weight_milli / 1000).astype(np.float32)
+        """The alphas of `Lora.weighted`."""
+        return self.alphas if weight_milli == 1000 else _weighted(self.alphas, weight_milli)
 
-    def place(self, array: Callable[[Any], Any], alphas: Any = None) -> Lora:
+    def place(self, array: Callable[[Any], Any]) -> Lora:
         """Copied (or, on a CPU, left) where `array` puts tensors."""
-        return self.placed(array, array(torch.from_numpy(self.data)), alphas)
+        return self.placed(array, array(torch.from_numpy(self.data)))
 
-    def placed(self, array: Callable[[Any], Any], data: Any, alphas: Any = None) -> Lora:
+    def placed(self, array: Callable[[Any], Any], data: Any) -> Lora:
         """As `place`, with `data` there already."""
         table = self.layout.placed.get(array)
         if table is None:
             table = self.layout.placed[array] = array(_tensor(self.layout.table))
-        scales = array(_tensor(self.alphas if alphas is None else alphas))
-        return Lora(self.layout, data, scales, table, (_address(data), _address(scales), _address(table)))
+        scales = array(_tensor(self.alphas))
+        addresses = (_address(data), _address(scales), _address(table))
+        return Lora(self.layout, data, scales, table, addresses, self.alphas)
 
 
 def empty_lora(shapes: Shapes, layers: int, ranks: Sequence[tuple[int, str, int]]) -> PackedLora:
@@ -253,6 +264,11 @@ def pack_lora(shapes: Shapes, layers: int, modules: Mapping[tuple[int, str], Mod
         place, _, index, _ = packed.layout.find(layer, name)
         packed.alphas[place * MODULES + index] = weights.alpha
     return packed
+
+
+def _weighted(alphas: Any, weight_milli: int) -> Any:
+    # The product is exact in binary64, so only the quotient is rounded there.
+    return (alphas.astype(np.float64) * weight_milli / 1000).astype(np.float32)
 
 
 def _address(array: Any) -> int:

@@ -23,10 +23,10 @@ _TOP = np.float32(127)
 
 def read_adapter(info: AdapterInfo, config: ModelConfig) -> dict[tuple[int, str], ModuleWeights]:
     """Read and quantise all matrices. Raises `AdapterRefused` if a number is not finite."""
-    return pack_adapter(info.modules, read_files(info.folder, info.bytes)[1], config).modules()
+    return quantize_adapter(info.modules, read_files(info.folder, info.bytes)[1], config).modules()
 
 
-def pack_adapter(modules: Mapping[tuple[int, str], ModuleEntry], data: bytes, config: ModelConfig) -> PackedLora:
+def quantize_adapter(modules: Mapping[tuple[int, str], ModuleEntry], data: bytes, config: ModelConfig) -> PackedLora:
     """The matrices of a weights file with these contents. Raises `AdapterRefused` if a number is not finite."""
     ranks = [(layer, module, entry.a.shape[0]) for (layer, module), entry in modules.items()]
     packed = empty_lora(group_shapes(config), config.layers, ranks)

@@ -181,11 +181,13 @@ def test_an_adapter_with_another_digest_is_refused(
     assert "not the one that the release names" in wrong.message
     right = engine.last(ask("r", prompt, 2, adapters=[Adapter(str(folder), adapter_digest(folder))]))
     assert isinstance(right, Finished)
-    # Replaced on disk after it was loaded: the old digest must not be served from memory for the new file.
+    # Replaced on disk after it was loaded: what is in memory is what the digest names, the new file is not.
     digest = adapter_digest(folder)
     (folder / "adapter_config.json").write_text((folder / "adapter_config.json").read_text() + " ")
-    changed = engine.last(ask("c", prompt, 2, adapters=[Adapter(str(folder), digest)]))
+    assert engine.last(ask("r", prompt, 2, adapters=[Adapter(str(folder), digest)])) == right
+    changed = make_engine().last(ask("c", prompt, 2, adapters=[Adapter(str(folder), digest)]))
     assert isinstance(changed, Failed)
+    assert adapter_digest(folder).hex() in changed.message
 
 
 def test_more_adapters_than_places_are_served_one_after_the_other(
@@ -196,7 +198,9 @@ def test_more_adapters_than_places_are_served_one_after_the_other(
     requests = [ask(f"a{i}", prompt[:10], 2, adapters=[Adapter(str(folders[i % 3]))]) for i in range(4)]
     heard = engine.run(*requests)
     assert all(isinstance(messages[-1], Finished) for messages in heard.values())
-    assert engine.engine.load().adapters_resident == 1
+    load = engine.engine.load()
+    assert (load.adapters_on_device, load.adapters_resident) == (1, 3)
+    assert load.adapter_loads_total == 3
 
 
 def test_numbers_out_of_range_fail_that_request_alone(
