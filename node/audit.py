@@ -30,7 +30,7 @@ from openledger.kernels.attribution.client import AttributionClient
 from openledger.kernels.attribution.errors import AttributionError
 from openledger.kernels.attribution.messages import Attributed
 from openledger.kernels.engine.client import EngineClient, EngineError
-from openledger.kernels.engine.messages import Adapter, Verify
+from openledger.kernels.engine.messages import SCHEMA_DIALECT, Adapter, Verify
 from openledger.kernels.model.tokenizer import ModelTokenizer, PromptError
 from openledger.node.catalog import Catalog, ReleaseNotReady, ServedRelease, UnknownRelease
 from openledger.node.inference import prompt_tokens, stop_reason_of
@@ -174,6 +174,12 @@ class Auditor:
         except ReleaseNotReady as error:
             yield Finding("adapters", "unchecked", str(error))
             return
+        if body.request.schema_dialect not in ("", SCHEMA_DIALECT):
+            said = f"its schema is read by {body.request.schema_dialect}, this node knows {SCHEMA_DIALECT}"
+            yield Finding("tokens", "unchecked", said)
+            return
+        if body.request.adapters:
+            yield await trio.to_thread.run_sync(self._owned, body.request, release)
         try:
             verified = await self._engine.verify(
                 Verify(
@@ -215,6 +221,17 @@ class Auditor:
         if not request.adapters:
             return [release.adapter] if release.adapter else []
         return [self._sources.catalog.adapter(used.digest, used.weight_milli) for used in request.adapters]
+
+    def _owned(self, request: ChatRequest, release: ServedRelease) -> Finding:
+        """Whether the adapters of an ensemble may earn for this release: none is registered by others alone."""
+        registered = list(self._sources.registry_at(None).releases())
+        for used in request.adapters:
+            owners = {r.owner for r in registered if r.adapter_hash == used.digest}
+            if owners and release.owner not in owners:
+                return Finding("adapters", "false", f"0x{used.digest.hex()} is another owner's, who is not paid for it")
+        return Finding(
+            "adapters", "good", counted(len(request.adapters), "adapter") + " by hash, as the request names them"
+        )
 
     async def _attribution_again(
         self, body: AnswerBody, receipt: Receipt, release: ServedRelease

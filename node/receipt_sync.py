@@ -8,9 +8,12 @@ from __future__ import annotations
 import msgspec
 import structlog
 
+from openledger.evm_ext.proofs.content import InvalidContent
 from openledger.evm_ext.proofs.eip712 import Domain
 from openledger.evm_ext.proofs.merkle import StandardTree
 from openledger.evm_ext.proofs.receipt import ledger_domain
+from openledger.node.content import ContentMissing
+from openledger.node.loaded_adapters import MAX_ADAPTER_BYTES
 from openledger.node.predeploy_contracts import datanet_registry, inference_ledger
 from openledger.node.records import AnswerBody, InvalidRecord, decode_receipt_list
 from openledger.node.rollup_node import RollupNode
@@ -53,6 +56,21 @@ class ReceiptSync:
         if data is None:
             return False
         content.put_named(receipt_hash, data)
+        return True
+
+    async def adapters(self, receipt_hash: bytes) -> bool:
+        """Make the adapters that an answer names available locally, if its body is; False where nobody asked has one.
+
+        The adapters of releases come by the content follower; these are those that an operator loaded by hand.
+        """
+        data = self._node.content.get_named(receipt_hash)
+        try:
+            used = AnswerBody.decode(data).request.adapters if data is not None else ()
+            for adapter in used:
+                await self._node.content.obtain_folder(adapter.digest, self._node.p2p.fetch_content, MAX_ADAPTER_BYTES)
+        except (InvalidRecord, InvalidContent, ContentMissing) as error:
+            log.warning("an adapter cannot be had", receipt="0x" + receipt_hash.hex(), error=str(error))
+            return False
         return True
 
     async def settlement_lists(self) -> None:

@@ -6,8 +6,8 @@ is msgpack; what it holds is checked against the receipt's hashes, so its own fo
 
     requestHash   keccak of {"version": 1, "release", "messages", "max_tokens", "sampling", "stop", "retrieval_k", "seed",
                   "channel_id", "max_claimable"} and, each only where it is used, "prompt" (text, or a list of tokens;
-                  "messages" is empty then), "schema", "adapters" ([{"digest", "weight_milli"}]) and "choice"
-    samplingHash  keccak of {"sampling", "stop"} and, only where one is used, "schema"
+                  "messages" is empty then), "schema" with "schema_dialect", "adapters" ([{"digest", "weight_milli"}]) and "choice"
+    samplingHash  keccak of {"sampling", "stop"} and, only where there is one, "schema" with "schema_dialect"
 
 So what was asked before any of these existed has the hashes that it had.
 """
@@ -53,7 +53,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `channel_id` and `max_claimable` are the voucher's: the payer's nonce. `user_seed` is the caller's own, if any.
     `prompt`: what is to be continued as it stands, without a template; `messages` is empty then. `schema`: the JSON Schema
-    that the answer keeps to, as text. `adapters`: those that are used, in this order, instead of the release's own.
+    that the answer keeps to, as text, and `schema_dialect` by which rule it does. `adapters`: those that are used, in this order, instead of the release's own.
     `choice` numbers the answers that one call asks for, each with a receipt of its own.
     """
 
@@ -66,6 +66,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     retrieval_k: int = 4
     user_seed: int | None = None
     schema: str = ""
+    schema_dialect: str = ""
     adapters: tuple[UsedAdapter, ...] = ()
     choice: int = 0
     channel_id: bytes
@@ -88,7 +89,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         if self.prompt is not None:
             document["prompt"] = self.prompt
         if self.schema:
-            document["schema"] = self.schema
+            document |= self._schema
         if self.adapters:
             document["adapters"] = [
                 {"digest": "0x" + used.digest.hex(), "weight_milli": used.weight_milli} for used in self.adapters
@@ -96,6 +97,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         if self.choice:
             document["choice"] = self.choice
         return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+
+    @property
+    def _schema(self) -> dict[str, str]:
+        return {"schema": self.schema, "schema_dialect": self.schema_dialect}
 
     @property
     def hash(self) -> bytes:
@@ -112,7 +117,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         """The receipt's `samplingHash`: sampling parameters, stop strings, and the schema if there is one."""
         document = {"sampling": msgspec.to_builtins(self.sampling), "stop": list(self.stop)}
         if self.schema:
-            document["schema"] = self.schema
+            document |= self._schema
         return keccak256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
 
 

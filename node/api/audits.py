@@ -39,6 +39,7 @@ class AuditsApi:
             raise ApiError(503, "overloaded", "too many audits are waiting: try again later", "server_error")
         auditor = self._auditor()
         await self._receipts.body(receipt_hash)
+        await self._receipts.adapters(receipt_hash)
         await self._receipts.settlement_lists()
         return StreamingResponse(self._findings(auditor, receipt_hash))
 

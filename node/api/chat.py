@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import trio
 
+from openledger.kernels.engine.messages import SCHEMA_DIALECT
 from openledger.kernels.model.tokenizer import ModelTokenizer
 from openledger.node.api.errors import ApiError, answering
 from openledger.node.api.likelihoods import chat_logprobs, shown_tokens
@@ -163,6 +164,7 @@ def parse_chat(
         retrieval_k=passages,
         user_seed=shared.seed,
         schema=shared.schema,
+        schema_dialect=SCHEMA_DIALECT if shared.schema else "",
         adapters=served.used,
         channel_id=voucher.voucher.channel_id,
         max_claimable=voucher.voucher.max_claimable,

@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from openledger.kernels.engine.messages import SCHEMA_DIALECT
 from openledger.kernels.model.tokenizer import ModelTokenizer
 from openledger.node.api.errors import ApiError, answering
 from openledger.node.api.likelihoods import Seen, completion_logprobs, shown_tokens
@@ -159,6 +160,7 @@ def parse_completion(
             retrieval_k=0,
             user_seed=shared.seed,
             schema=shared.schema,
+            schema_dialect=SCHEMA_DIALECT if shared.schema else "",
             adapters=served.used,
             choice=len(asked),
             channel_id=voucher.voucher.channel_id,

@@ -95,6 +95,14 @@ class Shelf:
 
 
 @dataclass(frozen=True)
+class Registered:
+    """What an auditor reads of a release in the registry."""
+
+    owner: bytes
+    adapter_hash: bytes
+
+
+@dataclass(frozen=True)
 class Table:
     """What an auditor reads of the contracts."""
 
@@ -107,6 +115,9 @@ class Table:
     def prices(self, release: int) -> tuple[int, int]:
         served = self.shelf.any_release(release)
         return served.price_in, served.price_out
+
+    def releases(self) -> list[Registered]:
+        return [Registered(release.owner, release.manifest.adapter_hash) for release in self.shelf.listed]
 
     def settlement_count(self) -> int:
         return 0

@@ -101,6 +101,7 @@ def test_what_a_request_adds_to_these_bytes_has_its_place_and_its_meaning() -> N
         messages=(),
         prompt=(7, 8),
         schema='{"type":"object"}',
+        schema_dialect="d-1",
         adapters=(UsedAdapter(H[3]), UsedAdapter(H[4], 250)),
         choice=2,
     )
@@ -108,7 +109,7 @@ def test_what_a_request_adds_to_these_bytes_has_its_place_and_its_meaning() -> N
         b'{"adapters":[{"digest":"0x' + b"03" * 32 + b'","weight_milli":1000},{"digest":"0x' + b"04" * 32
         + b'","weight_milli":250}],"channel_id":"0x' + b"01" * 32 + b'","choice":2,"max_claimable":900,"max_tokens":64,'
         b'"messages":[],"prompt":[7,8],"release":3,"retrieval_k":2,"sampling":{"min_p_ppm":0,"temperature_milli":700,'
-        b'"top_k":0,"top_p_ppm":1000000},"schema":"{\\"type\\":\\"object\\"}","seed":null,"stop":["\\n\\n"],"version":1}'
+        b'"top_k":0,"top_p_ppm":1000000},"schema":"{\\"type\\":\\"object\\"}","schema_dialect":"d-1","seed":null,"stop":["\\n\\n"],"version":1}'
     )  # fmt: skip
     again = AnswerBody.decode(msgspec.structs.replace(BODY, request=asked).encode())
     assert again.request == asked
@@ -118,6 +119,7 @@ def test_what_a_request_adds_to_these_bytes_has_its_place_and_its_meaning() -> N
         msgspec.structs.replace(asked, adapters=asked.adapters[::-1]).hash,
         msgspec.structs.replace(asked, adapters=(UsedAdapter(H[3]), UsedAdapter(H[4], 251))).hash,
         msgspec.structs.replace(asked, choice=1).hash,
+        msgspec.structs.replace(asked, schema_dialect="d-2").hash,
     ]
     assert len(set(hashes)) == len(hashes)
 
