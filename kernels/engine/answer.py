@@ -1,7 +1,7 @@
 """When an answer ends and what of it may be shown: one rule for generating and for verifying.
 
 In this order: a stop token ends it (its text is not shown); a stop string in the text ends it (the text before
-it is the answer); `max_tokens` tokens end it.
+it is the answer); a document that is complete by the request's schema ends it; `max_tokens` tokens end it.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,9 @@ class Answer:
         self._shown = 0
         self.text = ""
 
-    def push(self, token: int) -> tuple[str, StopReason | None]:
-        """One more token: the text that can be shown now, and why the answer ends here, if it does."""
+    def push(self, token: int, complete: bool = False) -> tuple[str, StopReason | None]:
+        """One more token, `complete` if it ends a document: the text that can be shown now, and why the answer ends here,
+        if it does."""
         self._count += 1
         if token in self._stop_tokens:
             return self._end(self._stream.finish()), "stop"
@@ -33,6 +34,8 @@ class Answer:
         self.text += self._stream.push(token)
         if self._cut(before):
             return self._show(len(self.text)), "stop"
+        if complete:
+            return self._end(self._stream.finish()), "stop"
         if self._count >= self._max_tokens:
             return self._end(self._stream.finish()), "length"
         return self._show(len(self.text) - self._held()), None

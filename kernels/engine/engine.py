@@ -1,24 +1,27 @@
 """The engine inside its process: requests in, messages out, one step at a time. No I/O of its own."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any, Final
 
 import numpy as np
+from torch import Tensor
 
 from openledger.genesis.counted import counted
 from openledger.kernels.engine.adapters import AdapterRefused, ModuleWeights
 from openledger.kernels.engine.answer import Answer
 from openledger.kernels.engine.config import EngineConfig
+from openledger.kernels.engine.constraint import SchemaCompiler, SchemaRefused
 from openledger.kernels.engine.kv_cache import PageAllocator
 from openledger.kernels.engine.messages import (
     MAX_LOGPROBS,
     MAX_PRIORITY,
-    MAX_SCHEMA_BYTES,
     Failed,
     FailureCode,
     Finished,
     FromWorker,
     Generate,
+    Likelihood,
     Load,
     Sampling,
     StopReason,
@@ -31,8 +34,9 @@ from openledger.kernels.engine.scheduler import Scheduler
 from openledger.kernels.engine.sequence import Sequence
 from openledger.kernels.model.batch import Part, batch_of
 from openledger.kernels.model.judge import POSITION, Judge
+from openledger.kernels.model.likelihood import likelihood
 from openledger.kernels.model.load import Model
-from openledger.kernels.model.transformer import Batch, KvCache
+from openledger.kernels.model.transformer import Batch, KvCache, Lora
 from openledger.kernels.parallel.load import adapter_placer
 
 MAX_ADAPTERS: Final = 8
@@ -60,13 +64,11 @@ class ServingEngine:
         self._cache = KvCache(model.transformer.config, pages, config.page_tokens, model.transformer.steps)
         self._scheduler = Scheduler(config, PageAllocator(pages, config.page_tokens, config.kept_tokens))
         self._place = adapter_placer(model)
-        steps = model.transformer.steps
-        alone = steps.array if config.tensor_parallel == 1 else None
-        self._adapters = AdapterStore(model.config, config, self._place, alone, pinned=steps.device == "cuda")
-        self._scheduler.place = self._bring_adapters
+        self._adapters = AdapterStore(model.config, config, self._place)
         self._judge = Judge(model.transformer.steps)
+        self._schemas = SchemaCompiler(model.tokenizer, model.config.vocabulary)
         self._sequences: dict[str, Sequence] = {}
-        self._loading: set[str] = set()
+        self._loading: dict[str, list[Future[tuple[bytes, Lora]]]] = {}
         self._prompt_tokens = 0
         self._generated_tokens = 0
 
@@ -86,18 +88,20 @@ class ServingEngine:
             return [Failed(request.request_id, "bad_request", f"request {request.request_id!r} is already running")]
         try:
             self._check(request)
+            constraint = self._schemas.compile(request.schema) if request.schema else None
         except RequestRefused as error:
             return [Failed(request.request_id, error.code, str(error))]
+        except SchemaRefused as error:
+            return [Failed(request.request_id, "bad_request", str(error))]
         ends = self.model.tokenizer.end_tokens if request.stop_tokens is None else request.stop_tokens
         answer = Answer(self.model.tokenizer, request.stop, ends, request.max_tokens)
         tokens = list(request.prompt_tokens)
         if isinstance(request, Verify):
             tokens += request.output_tokens
-        sequence = Sequence(request, tokens, answer)
+        sequence = Sequence(request, tokens, answer, constraint=constraint)
         self._sequences[request.request_id] = sequence
         if request.adapters:
-            self._loading.add(request.request_id)
-            self._adapters.ask(request.request_id, request.adapters)
+            self._loading[request.request_id] = [self._adapters.get(adapter) for adapter in request.adapters]
         else:
             self._scheduler.add(sequence)
         return []
@@ -114,12 +118,23 @@ class ServingEngine:
     def step(self) -> list[FromWorker]:
         """Run one batch. Returns what it gave; nothing if there was nothing to run."""
         messages = list(self._collect_adapters())
-        plan = self._scheduler.plan()
+        plan: list[tuple[Sequence, int]] = []
+        masks: dict[int, Any] = {}
+        rows = 0
+        for sequence, count in self._scheduler.plan():
+            wanted = len(sequence.logit_positions(count))
+            try:
+                masks.update(enumerate(sequence.masks(wanted), rows))
+            except SchemaRefused as error:
+                messages.append(self._fail(sequence, "bad_request", str(error)))
+                continue
+            rows += wanted
+            plan.append((sequence, count))
         if not plan:
             return messages
         batch, asked = self._batch(plan)
         logits, faults = self.model.transformer.forward(batch, self._cache)
-        judged = self._judge.outcome(logits, faults, batch.logit_rows, asked)
+        judged = self._judge.outcome(logits, faults, batch.logit_rows, asked, masks)
         row = logit_row = 0
         for sequence, count in plan:
             wanted = len(sequence.logit_positions(count))
@@ -133,7 +148,7 @@ class ServingEngine:
             else:
                 self._scheduler.keep(sequence, count)
                 for index in range(logit_row, logit_row + wanted):
-                    messages += self._take(sequence, judged.tokens[index], judged.hashes[index])
+                    messages += self._take(sequence, judged.tokens[index], judged.hashes[index], logits[index])
                     if sequence.request.request_id not in self._sequences:
                         break
             row += count
@@ -161,22 +176,15 @@ class ServingEngine:
         self._prompt_tokens = self._generated_tokens = 0
 
     def load(self) -> Load:
-        pages, counts = self._scheduler.pages, self._adapters.counts
+        pages = self._scheduler.pages
         return Load(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting) + len(self._loading),
             kv_tokens_used=(pages.total - pages.free) * pages.page_tokens,
             kv_tokens=pages.total * pages.page_tokens,
-            adapters_resident=len(self._adapters.host),
-            adapter_hits_total=counts.host_hits,
-            adapter_loads_total=counts.disk_hits + counts.source_loads,
-            adapters_on_device=len(self._adapters.device),
-            adapter_device_bytes=self._adapters.device.bytes,
-            adapter_host_bytes=self._adapters.host.bytes,
-            adapter_device_hits_total=counts.device_hits,
-            adapter_device_loads_total=counts.device_loads,
-            adapter_disk_hits_total=counts.disk_hits,
-            adapter_evictions_total=counts.evictions,
+            adapters_resident=self._adapters.resident,
+            adapter_hits_total=self._adapters.hits,
+            adapter_loads_total=self._adapters.loads,
             reused_tokens_total=self._scheduler.reused,
             preemptions_total=self._scheduler.preempted,
             prompt_tokens_total=self._prompt_tokens,
@@ -220,12 +228,6 @@ class ServingEngine:
                 raise RequestRefused("bad_request", f"priority is from -{MAX_PRIORITY} to {MAX_PRIORITY}")
             if not 0 <= request.logprobs <= MAX_LOGPROBS:
                 raise RequestRefused("bad_request", f"logprobs is from 0 to {MAX_LOGPROBS}, not {request.logprobs}")
-            if request.logprobs:
-                raise RequestRefused("bad_request", "logprobs are not served yet: leave them out")
-        if len(request.schema.encode()) > MAX_SCHEMA_BYTES:
-            raise RequestRefused("bad_request", f"a schema has at most {MAX_SCHEMA_BYTES:,} bytes")
-        if request.schema:
-            raise RequestRefused("bad_request", "answers by a schema are not served yet: leave it out")
         if len(request.adapters) > MAX_ADAPTERS:
             raise RequestRefused("bad_request", f"at most {MAX_ADAPTERS} adapters can be used in one request")
         if isinstance(request, Verify) and not 0 < len(output) <= request.max_tokens:
@@ -240,23 +242,19 @@ class ServingEngine:
                 raise RequestRefused("overloaded", f"{theirs} requests of this payer are being served: wait for them")
 
     def _collect_adapters(self) -> Iterator[FromWorker]:
-        for request_id, outcome in self._adapters.loaded():
-            sequence = self._sequences[request_id]
-            if isinstance(outcome, AdapterRefused):
-                yield self._fail(sequence, "adapter_refused", str(outcome))
+        for request_id, futures in list(self._loading.items()):
+            if not all(future.done() for future in futures):
                 continue
-            self._loading.remove(request_id)
-            sequence.adapter_key = outcome
+            sequence = self._sequences[request_id]
+            try:
+                loaded = [future.result() for future in futures]
+            except AdapterRefused as error:
+                yield self._fail(sequence, "adapter_refused", str(error))
+                continue
+            del self._loading[request_id]
+            sequence.adapter_key = tuple(digest for digest, _ in loaded)
+            sequence.adapters = tuple(lora for _, lora in loaded)
             self._scheduler.add(sequence)
-
-    def _bring_adapters(self, sequence: Sequence) -> bool:
-        """Its adapters onto the device, before it runs. False while there is no room for them."""
-        if sequence.request.adapters:
-            adapters = self._adapters.place(sequence.request.request_id)
-            if adapters is None:
-                return False
-            sequence.adapters = adapters
-        return True
 
     def _batch(self, plan: list[tuple[Sequence, int]]) -> tuple[Batch, Any]:
         """What the step computes, and what is drawn from each row of logits."""
@@ -271,7 +269,7 @@ class ServingEngine:
                 asked.append(row)
         return batch_of(parts, self.config.page_tokens), np.array(asked)
 
-    def _take(self, sequence: Sequence, token: int, logits_hash: int) -> list[FromWorker]:
+    def _take(self, sequence: Sequence, token: int, logits_hash: int, logits: Tensor) -> list[FromWorker]:
         """What was drawn from a row of logits: the next token, or the check of a claimed one."""
         request = sequence.request
         sequence.drawn(token, logits_hash)
@@ -279,8 +277,11 @@ class ServingEngine:
             return self._compare(sequence, request, token)
         self._generated_tokens += 1
         sequence.tokens.append(token)
-        text, reason = sequence.answer.push(token)
-        messages: list[FromWorker] = [Token(request.request_id, token, text)]
+        text, reason = sequence.answer.push(token, sequence.complete)
+        told = Likelihood(*likelihood(logits, token, request.logprobs)) if request.logprobs else None
+        if told is not None:
+            sequence.likelihoods.append(told)
+        messages: list[FromWorker] = [Token(request.request_id, token, text, told)]
         if reason is not None:
             messages.append(self._finish(sequence, reason))
         return messages
@@ -294,6 +295,7 @@ class ServingEngine:
             text=sequence.answer.text,
             fingerprint=sequence.fingerprint,
             prompt_tokens=sequence.prompt_length,
+            likelihoods=sequence.likelihoods,
         )
 
     def _compare(self, sequence: Sequence, request: Verify, token: int) -> list[FromWorker]:
@@ -302,7 +304,7 @@ class ServingEngine:
         last = index == len(request.output_tokens) - 1
         if token != claimed:
             return [self._verdict(sequence, f"output token {index} is {token}, not {claimed}")]
-        _, reason = sequence.answer.push(token)
+        _, reason = sequence.answer.push(token, sequence.complete)
         if reason is None and last and request.stop_reason == "cancelled":
             reason = "cancelled"
         if reason is None and last:
@@ -342,9 +344,9 @@ class ServingEngine:
 
     def _forget(self, sequence: Sequence) -> None:
         self._sequences.pop(sequence.request.request_id, None)
-        self._loading.discard(sequence.request.request_id)
+        for future in self._loading.pop(sequence.request.request_id, ()):
+            future.cancel()
         self._scheduler.remove(sequence)
-        self._adapters.release(sequence.request.request_id)
 
 
 def _zero_module(hidden: int) -> tuple[Any, Any, Any, Any]:

@@ -31,6 +31,9 @@ MAX_LOGPROBS: Final = 20
 MAX_SCHEMA_BYTES: Final = 65_536
 """Limits of a request; `Generate` says what of."""
 
+SCHEMA_DIALECT: Final = "llguidance-1"
+"""Names the rule by which a schema allows tokens (kernels/README.md). A receipt of such an answer commits to it."""
+
 
 class Adapter(msgspec.Struct, frozen=True):
     """A LoRA adapter on this machine's disk: a folder in PEFT's layout and the digest it must have.

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from openledger.kernels.engine.answer import Answer
+from openledger.kernels.engine.constraint import Constraint
 from openledger.kernels.engine.kv_cache import prefix_next, prefix_start
-from openledger.kernels.engine.messages import Generate, Verify
+from openledger.kernels.engine.messages import Generate, Likelihood, Verify
 from openledger.kernels.model.judge import asked_row
 from openledger.kernels.model.transformer import Lora
 from openledger.kernels.ops.fingerprint import chain_next, chain_start
@@ -21,6 +22,7 @@ class Sequence:
     `computed`: positions whose keys and values are in the cache. `judged`: output tokens sampled or checked; a sequence
     that lost its pages computes its positions again, but judges none of them twice. `arrived`: its number in the order of
     arrival. `passed`: how many others were let in while it waited.
+    `constraint`: its schema and how far the document is.
     `page_keys`: the cache's keys of its first pages, as far as they were needed.
     """
 
@@ -35,8 +37,10 @@ class Sequence:
     arrived: int = 0
     passed: int = 0
     fingerprint: bytes = b""
+    likelihoods: list[Likelihood] = field(default_factory=list, repr=False)
     page_keys: list[bytes] = field(default_factory=list, repr=False)
     asked: Any = field(default=None, repr=False)
+    constraint: Constraint | None = field(default=None, repr=False)
 
     @property
     def prompt_length(self) -> int:
@@ -88,10 +92,31 @@ class Sequence:
             self.fingerprint = chain_start(request.request_hash)
         return self.asked
 
+    @property
+    def complete(self) -> bool:
+        """Whether the last judged token ended the document."""
+        return self.constraint is not None and self.constraint.ended == self.judged
+
+    def masks(self, count: int) -> list[Any]:
+        """What may be drawn from its next `count` rows of logits; none without a schema. Of an answer that is checked, each
+        mask follows from the tokens that are claimed before it."""
+        if self.constraint is None:
+            return []
+        masks = []
+        for index in range(self.judged, self.judged + count):
+            masks.append(self.constraint.mask())
+            if isinstance(self.request, Verify):
+                self.constraint.take(self.request.output_tokens[index])
+                if not _allows(masks[-1], self.request.output_tokens[index]):
+                    break
+        return masks
+
     def drawn(self, token: int, logits_hash: int) -> None:
         """One more link of the fingerprint."""
         self.fingerprint = chain_next(self.fingerprint, logits_hash, token)
         self.judged += 1
+        if self.constraint is not None and not self.forced:
+            self.constraint.take(token)
 
     def keys_of_pages(self, count: int, page_tokens: int) -> list[bytes]:
         """The keys of its first `count` pages, all of whose tokens are known."""
@@ -101,3 +126,7 @@ class Sequence:
             before = self.page_keys[-1] if first else prefix_start(self.adapter_key, self.request.cache_salt)
             self.page_keys.append(prefix_next(before, self.tokens[first : first + page_tokens]))
         return self.page_keys[:count]
+
+
+def _allows(mask: Any, token: int) -> bool:
+    return bool(mask[token >> 5] >> (token & 31) & 1)

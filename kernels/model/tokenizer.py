@@ -64,6 +64,10 @@ class ModelTokenizer:
             return cls(describe_folder(files.path))
         return cls(describe_metadata(files.metadata))
 
+    def definition(self) -> str:
+        """It as the text of a `tokenizer.json`."""
+        return str(self._tokenizer.to_str())
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of `text`. `special`: whether text like `<|im_end|>` becomes that control token."""
         tokenizer = self._tokenizer if special else self._first
