@@ -1,7 +1,6 @@
 """The engine inside its process: requests in, messages out, one step at a time. No I/O of its own."""
 
 from collections.abc import Iterator
-from concurrent.futures import Future
 from typing import Any, Final
 
 import numpy as np
@@ -36,7 +35,7 @@ from openledger.kernels.model.batch import Part, batch_of
 from openledger.kernels.model.judge import POSITION, Judge
 from openledger.kernels.model.likelihood import likelihood
 from openledger.kernels.model.load import Model
-from openledger.kernels.model.transformer import Batch, KvCache, Lora
+from openledger.kernels.model.transformer import Batch, KvCache
 from openledger.kernels.parallel.load import adapter_placer
 
 MAX_ADAPTERS: Final = 8
@@ -64,11 +63,14 @@ class ServingEngine:
         self._cache = KvCache(model.transformer.config, pages, config.page_tokens, model.transformer.steps)
         self._scheduler = Scheduler(config, PageAllocator(pages, config.page_tokens, config.kept_tokens))
         self._place = adapter_placer(model)
-        self._adapters = AdapterStore(model.config, config, self._place)
+        steps = model.transformer.steps
+        alone = steps.array if config.tensor_parallel == 1 else None
+        self._adapters = AdapterStore(model.config, config, self._place, alone, pinned=steps.device == "cuda")
+        self._scheduler.place = self._bring_adapters
         self._judge = Judge(model.transformer.steps)
         self._schemas = SchemaCompiler(model.tokenizer, model.config.vocabulary)
         self._sequences: dict[str, Sequence] = {}
-        self._loading: dict[str, list[Future[tuple[bytes, Lora]]]] = {}
+        self._loading: set[str] = set()
         self._prompt_tokens = 0
         self._generated_tokens = 0
 
@@ -101,7 +103,8 @@ class ServingEngine:
         sequence = Sequence(request, tokens, answer, constraint=constraint)
         self._sequences[request.request_id] = sequence
         if request.adapters:
-            self._loading[request.request_id] = [self._adapters.get(adapter) for adapter in request.adapters]
+            self._loading.add(request.request_id)
+            self._adapters.ask(request.request_id, request.adapters)
         else:
             self._scheduler.add(sequence)
         return []
@@ -176,15 +179,22 @@ class ServingEngine:
         self._prompt_tokens = self._generated_tokens = 0
 
     def load(self) -> Load:
-        pages = self._scheduler.pages
+        pages, counts = self._scheduler.pages, self._adapters.counts
         return Load(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting) + len(self._loading),
             kv_tokens_used=(pages.total - pages.free) * pages.page_tokens,
             kv_tokens=pages.total * pages.page_tokens,
-            adapters_resident=self._adapters.resident,
-            adapter_hits_total=self._adapters.hits,
-            adapter_loads_total=self._adapters.loads,
+            adapters_resident=len(self._adapters.host),
+            adapter_hits_total=counts.host_hits,
+            adapter_loads_total=counts.disk_hits + counts.source_loads,
+            adapters_on_device=len(self._adapters.device),
+            adapter_device_bytes=self._adapters.device.bytes,
+            adapter_host_bytes=self._adapters.host.bytes,
+            adapter_device_hits_total=counts.device_hits,
+            adapter_device_loads_total=counts.device_loads,
+            adapter_disk_hits_total=counts.disk_hits,
+            adapter_evictions_total=counts.evictions,
             reused_tokens_total=self._scheduler.reused,
             preemptions_total=self._scheduler.preempted,
             prompt_tokens_total=self._prompt_tokens,
@@ -242,19 +252,23 @@ class ServingEngine:
                 raise RequestRefused("overloaded", f"{theirs} requests of this payer are being served: wait for them")
 
     def _collect_adapters(self) -> Iterator[FromWorker]:
-        for request_id, futures in list(self._loading.items()):
-            if not all(future.done() for future in futures):
-                continue
+        for request_id, outcome in self._adapters.loaded():
             sequence = self._sequences[request_id]
-            try:
-                loaded = [future.result() for future in futures]
-            except AdapterRefused as error:
-                yield self._fail(sequence, "adapter_refused", str(error))
+            if isinstance(outcome, AdapterRefused):
+                yield self._fail(sequence, "adapter_refused", str(outcome))
                 continue
-            del self._loading[request_id]
-            sequence.adapter_key = tuple(digest for digest, _ in loaded)
-            sequence.adapters = tuple(lora for _, lora in loaded)
+            self._loading.remove(request_id)
+            sequence.adapter_key = outcome
             self._scheduler.add(sequence)
+
+    def _bring_adapters(self, sequence: Sequence) -> bool:
+        """Its adapters onto the device, before it runs. False while there is no room for them."""
+        if sequence.request.adapters:
+            adapters = self._adapters.place(sequence.request.request_id)
+            if adapters is None:
+                return False
+            sequence.adapters = adapters
+        return True
 
     def _batch(self, plan: list[tuple[Sequence, int]]) -> tuple[Batch, Any]:
         """What the step computes, and what is drawn from each row of logits."""
@@ -344,9 +358,9 @@ class ServingEngine:
 
     def _forget(self, sequence: Sequence) -> None:
         self._sequences.pop(sequence.request.request_id, None)
-        for future in self._loading.pop(sequence.request.request_id, ()):
-            future.cancel()
+        self._loading.discard(sequence.request.request_id)
         self._scheduler.remove(sequence)
+        self._adapters.release(sequence.request.request_id)
 
 
 def _zero_module(hidden: int) -> tuple[Any, Any, Any, Any]:

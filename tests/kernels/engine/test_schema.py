@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llguidance import LLTokenizer
 
 from openledger.kernels.engine.config import EngineConfig
-from openledger.kernels.engine.constraint import SchemaCompiler, SchemaRefused
+from openledger.kernels.engine.constraint import Constraint, SchemaCompiler, SchemaRefused
 from openledger.kernels.engine.engine import ServingEngine
 from openledger.kernels.engine.messages import MAX_SCHEMA_BYTES, Failed, Finished, Generate, Sampling, Token, Verify
 from openledger.kernels.model.load import Model, load_model
@@ -169,14 +169,18 @@ def test_more_work_than_a_token_is_worth_is_refused_by_its_amount(tiny: Model) -
     crowd = [{"type": "string", "pattern": f"^([a-z]{{1,{n}}}x){{1,{n}}}$"} for n in range(5, 900)]
     constraint = compiler.compile(json.dumps({"anyOf": crowd}))
     with pytest.raises(SchemaRefused, match="the answer cannot go on"):
-        for letter in '"' + "abcx" * 40:
-            constraint.mask()
-            constraint.take(ord(letter))
+        walk(constraint, '"' + "abcx" * 40)
     joined = [{"type": "string", "pattern": f"[a-z]*{chr(97 + n)}[a-z]*"} for n in range(24)]
     for schema in ({"allOf": joined}, {"$defs": {"a": {"allOf": joined}}, "$ref": "#/$defs/a"}):
         with pytest.raises(SchemaRefused, match="at most 8 different patterns"):
             compiler.compile(json.dumps(schema))
     compiler.compile(json.dumps({"anyOf": joined}))
+
+
+def walk(constraint: Constraint, text: str) -> None:
+    for letter in text:
+        constraint.mask()
+        constraint.take(ord(letter))
 
 
 # The library lets control characters be written as escapes only.
