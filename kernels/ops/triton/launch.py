@@ -19,6 +19,7 @@ INTERPRETED: Final = bool(triton.knobs.runtime.interpret)
 
 _POINTERS: Final = {
     torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
     torch.int8: "*i8",
     torch.uint8: "*u8",
     torch.int16: "*i16",

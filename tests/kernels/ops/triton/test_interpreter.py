@@ -13,11 +13,11 @@ pytest.importorskip("triton", reason="Triton is made for Linux only")
 COMPARISONS = Path(__file__).with_name("comparisons.py")
 
 
-def compare(marked: str, environment: dict[str, str]) -> None:
+def compare(marked: str, environment: dict[str, str], comparisons: Path = COMPARISONS) -> None:
     """Run the comparisons in a process of their own: Triton decides at import whether it interprets."""
     done = subprocess.run(
         [
-            sys.executable, "-P", "-m", "pytest", str(COMPARISONS), "-q", "-m", marked, "--noconftest",
+            sys.executable, "-P", "-m", "pytest", str(comparisons), "-q", "-m", marked, "--noconftest",
             "-p", "no:cacheprovider", "-p", "no:xdist", "--override-ini", "addopts=--import-mode=importlib",
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, check=False,
