@@ -142,7 +142,7 @@ def prompt_tokens(
     if request.prompt is None:
         messages = with_passages(request.messages, passages)
         return tokenizer.chat_prompt([TemplateMessage(m.role, m.content) for m in messages])
-    tokens = tokenizer.encode(request.prompt) if isinstance(request.prompt, str) else list(request.prompt)
+    tokens = tokenizer.prompt(request.prompt) if isinstance(request.prompt, str) else list(request.prompt)
     if not tokens:
         raise PromptError("the prompt is empty: give the model something to continue")
     for token in tokens:

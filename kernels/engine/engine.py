@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from openledger.genesis.counted import counted
-from openledger.kernels.engine.adapters import AdapterRefused, ModuleWeights
+from openledger.kernels.engine.adapters import AdapterRefused, ModuleWeights, module_shape
 from openledger.kernels.engine.answer import Answer
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.constraint import SchemaCompiler, SchemaRefused
@@ -160,7 +160,7 @@ class ServingEngine:
 
     def warm_up(self) -> None:
         """Run one prompt through, so that no request waits for kernels to be compiled."""
-        modules = {(0, "o_proj"): ModuleWeights(*_zero_module(self.model.config.hidden), np.float32(0.0))}
+        modules = {(0, "o_proj"): ModuleWeights(*_zero_module(*module_shape(self.model.config, "o_proj")), np.float32(0.0))}
         lora = self._place(pack_adapter(modules, self.model.config))
         sampling = Sampling(temperature_milli=1000)
         for prompt in (1, 200):
@@ -363,6 +363,6 @@ class ServingEngine:
         self._adapters.release(sequence.request.request_id)
 
 
-def _zero_module(hidden: int) -> tuple[Any, Any, Any, Any]:
+def _zero_module(outputs: int, inputs: int) -> tuple[Any, Any, Any, Any]:
     one = np.ones(1, np.float32)
-    return np.zeros((1, hidden), np.int8), one, np.zeros((hidden, 1), np.int8), np.ones(hidden, np.float32)
+    return np.zeros((1, inputs), np.int8), one, np.zeros((outputs, 1), np.int8), np.ones(outputs, np.float32)

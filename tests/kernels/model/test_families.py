@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from openledger.kernels.model.files import open_model
 from openledger.kernels.model.generate import Draw, generate
 from openledger.kernels.model.huggingface import HuggingFaceFolder, config_from_json
 from openledger.kernels.model.load import Model, load_model
+from openledger.kernels.model.memory import weight_bytes
 from openledger.kernels.model.rotary_table import Llama3Scaling, frequencies, rotary_table, scaled
 from openledger.kernels.model.tokenizer import Message
 from openledger.kernels.model.transformer import Lora
+from openledger.kernels.model.weights import import_weights, load_weights
 
 from .conftest import TARGETS, Runner
 from .tiny_families import FAMILIES, LLAMA3, SIZES, random_model, write_folder, write_gguf
@@ -255,3 +258,57 @@ def test_a_folders_chat_begins_with_its_own_tokens_and_its_text_does_too(made: d
     assert 256 not in prompt
     assert tokenizer.decode(prompt) == "user: hi <|end|>\n"
     assert tokenizer.end_tokens == (256,)
+
+
+def test_weights_of_four_bits_have_a_root_of_their_own_half_the_size_and_the_same_bits_everywhere(
+    made: dict[str, tuple[Any, Path]], tmp_path: Path
+) -> None:
+    peer, folder = made["qwen3"]
+    whole, half = load(folder, tmp_path), load(folder, tmp_path, weight_bits=4)
+    assert half.transformer.root != whole.transformer.root
+    assert half.config == whole.config
+    ours = logits_of(half, TOKENS)
+    assert torch.equal(logits_of(load(folder, tmp_path, weight_bits=4, backend="torch"), TOKENS), ours)
+    assert torch.equal(logits_of(load(folder, tmp_path, weight_bits=4, linear="pieces"), TOKENS), ours)
+    one_by_one = Runner(half.transformer, 16, 1, len(TOKENS))
+    for token in TOKENS:
+        one_by_one.step([(0, [token], ())])
+    assert torch.equal(torch.from_numpy(np.concatenate(one_by_one.logits[0])), ours)
+    with torch.inference_mode():
+        theirs = peer(torch.tensor([TOKENS])).logits[0]
+    assert divergence(logits_of(whole, TOKENS), theirs) < divergence(ours, theirs) < 0.5
+    files = open_model(folder)
+    config = files.config()
+    made_again = import_weights(files, config, bits=4)
+    kept = load_weights(files, config, tmp_path, bits=4)
+    assert made_again.root == kept.root == half.transformer.root
+    for bits, weights in ((8, load_weights(files, config, tmp_path)), (4, kept)):
+        parts = [p for m in weights.matrices.values() for p in (m.w, m.scales, m.groups) if p is not None]
+        assert sum(p.nbytes for p in (*parts, *weights.vectors.values())) == weight_bytes(config, tied=False, bits=bits)
+    large = replace(config, layers=32, hidden=4096, feed_forward=14336, heads=32, kv_heads=8, head_size=128)
+    sizes = [weight_bytes(large, tied=False, bits=bits) for bits in (8, 4)]
+    assert sizes[1] < 0.56 * sizes[0]
+
+
+def test_the_command_says_what_a_model_is_and_why_it_is_refused(
+    made: dict[str, tuple[Any, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from openledger.node.cli.model import app
+    from openledger.node.errors import StartupError
+
+    monkeypatch.setenv("OPENLEDGER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = made["qwen2"][1]
+    shown = json.loads(CliRunner().invoke(app, ["info", str(folder), "--weight-bits", "4", "--json"]).stdout)
+    assert shown["family"] == "qwen2"
+    assert shown["attention_bias"] is True
+    assert shown["weights_root_int4"] == load(folder, tmp_path, weight_bits=4).transformer.root.hex()
+    assert shown["int4_bytes"] < shown["int8_bytes"]
+    plain = CliRunner().invoke(app, ["info", str(folder)]).stdout
+    assert shown["tokenizer_hash"] in plain
+    other = write_folder(tmp_path / "other", random_model("llama-2", hidden_act="gelu"))
+    refused = CliRunner().invoke(app, ["info", str(other)])
+    assert isinstance(refused.exception, StartupError)
+    assert "cannot be served: the model's activation is 'gelu'" in str(refused.exception)
