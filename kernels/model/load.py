@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from openledger.genesis.tables import tables_root
+from openledger.kernels.model.bf16 import NUMERICS as BF16
+from openledger.kernels.model.bf16 import AttestedTransformer, bf16_steps
 from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.model.files import open_model
 from openledger.kernels.model.steps import Backend, Steps, host_steps, torch_steps, triton_steps
@@ -31,6 +33,7 @@ class Model:
     tables_root: bytes
     linear: Literal["native", "pieces", "triton"]
     threads: int
+    numerics: str = NUMERICS
 
 
 def available_threads() -> int:
@@ -79,3 +82,24 @@ def _steps(
         raise ValueError("this CPU's native int8 product is not exact: use linear = auto or pieces")
     product = native_product if exact else pieces_product
     return (host_steps if backend == "host" else torch_steps)(product), "native" if exact else "pieces"
+
+
+def load_bf16(
+    cache_folder: Path,
+    *,
+    model_file: Path | None = None,
+    threads: int | None = None,
+    backend: Backend | Literal["auto"] = "auto",
+    progress: Callable[[str, float], None] = lambda stage, fraction: None,
+) -> Model:
+    """As `load_model`, in the mode `bf16`: its transformer is an `AttestedTransformer`. On a CPU torch computes, whether
+    `backend` is `torch` or `host`."""
+    if backend == "auto":
+        backend = "triton" if torch.cuda.is_available() else "torch"
+    computed_by: Literal["torch", "interpret", "triton"] = "torch" if backend == "host" else backend
+    model = load_model(
+        cache_folder, model_file=model_file, threads=threads, linear="pieces", backend=computed_by, weight_bits=16,
+        progress=progress,
+        build=lambda config, weights, _: AttestedTransformer(config, weights, bf16_steps(computed_by)),
+    )  # fmt: skip
+    return replace(model, numerics=BF16)

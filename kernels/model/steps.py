@@ -50,7 +50,7 @@ class Steps(NamedTuple):
     where the result goes; `lora_plan` makes of a batch's `Use`s what `lora_run` takes at every layer; `integer_product` gives only its
     sums, an int64 tensor [T, N]; `record` makes a function that does again what a step did, over the same buffers.
     `linear_across` to `join_faults` are for layers whose inputs are spread over processes
-    (`openledger.kernels.parallel`); in one process they add nothing."""
+    (`openledger.kernels.parallel`); in one process they add nothing. `value_kind`: what a value of the cache is held in."""
 
     name: Backend
     device: str
@@ -75,6 +75,7 @@ class Steps(NamedTuple):
     join_logits: Callable[[Tensor], Tensor] = lambda logits: logits
     join_faults: Callable[[Tensor], None] = lambda faults: None
     record: Callable[[Callable[[], None]], Callable[[], None]] = _directly
+    value_kind: Any = np.int8
 
 
 def torch_steps(product: linear.Product) -> Steps:

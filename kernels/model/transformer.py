@@ -99,7 +99,7 @@ class KvCache:
             KvLayer(
                 zeros(row, np.int16),
                 zeros(shape, np.float32),
-                zeros(row, np.int8),
+                zeros(row, steps.value_kind),
                 zeros(shape, np.float32),
                 zeros(shape, np.float32),
             )
