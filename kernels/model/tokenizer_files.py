@@ -176,7 +176,7 @@ def _byte_level(tokens: Sequence[str], merges: Sequence[str], flavour: str) -> T
 def _sentence_pieces(
     tokens: Sequence[str], scores: Sequence[float], types: Sequence[int], prefix: bool
 ) -> tuple[Tokenizer, Tokenizer]:
-    """The tokenizer, and the one for what does not begin a text."""
+    """The tokenizer, and the one that decodes what does not begin a text."""
     vocabulary = {token: i for i, token in enumerate(tokens)}
     merges: list[tuple[float, int, str, str]] = []
     for token, i in vocabulary.items():
@@ -194,10 +194,10 @@ def _sentence_pieces(
         fuse_unk=True,
         byte_fallback=True,
     )
+    # Text behind a control token begins with the prefix too; only what is decoded knows whether it begins a text.
+    steps = [normalizers.Prepend(_SPACE)] if prefix else []
     made = []
-    for begins in (prefix, False):
-        steps = [normalizers.Prepend(_SPACE)] if begins else []
-        strip = [decoders.Strip(" ", 1, 0)] if begins else []
+    for strip in ([decoders.Strip(" ", 1, 0)] if prefix else [], []):
         one = Tokenizer(model)
         one.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", _SPACE)])
         one.decoder = decoders.Sequence(
