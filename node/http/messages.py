@@ -13,6 +13,7 @@ import orjson
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_USUAL_LOOPBACK = frozenset(("127.0.0.1", "::1", "::ffff:127.0.0.1"))
 NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -132,7 +133,8 @@ class Request:
 
     @property
     def is_loopback(self) -> bool:
-        return self.client.startswith("127.") or self.client in ("::1", "::ffff:127.0.0.1")
+        client = self.client
+        return client in _USUAL_LOOPBACK or client.startswith("127.")
 
     def with_path_parameters(self, parameters: Mapping[str, str]) -> "Request":
         """The same request with what a route matched in its path."""

@@ -38,6 +38,9 @@ _decode_call = msgspec.json.Decoder(_Call).decode
 _decode_calls = msgspec.json.Decoder(list[_Call]).decode
 _decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
+_json = orjson.dumps
+_ANSWER_START = b'{"jsonrpc":"2.0","id":'
+_RESULT_START = b',"result":'
 NULL_ID = b"null"
 _ID_STARTS = b'"-0123456789n'
 _SMALL = 1_024
@@ -158,7 +161,7 @@ class Dispatcher:
                 require_modest_json(body)
             except ValueError as error:
                 return _error_answer(NULL_ID, RpcError(PARSE_ERROR, f"parse error: {error}"))
-        if body[:1] != b"{" and (stripped := body.lstrip())[:1] == b"[":
+        if not body.startswith(b"{") and (stripped := body.lstrip()).startswith(b"["):
             return Unfinished(caller, None, stripped)
         begun = self._begin_call(body, caller, self.limits.response)
         return Unfinished(caller, begun) if isinstance(begun, _Started) else begun
@@ -277,26 +280,27 @@ class Dispatcher:
     ) -> bytes:
         """Raises TakesLonger."""
         try:
-            return self._encode(identifier, function(*arguments), room)
+            answer = _ANSWER_START + identifier + _RESULT_START + _json(function(*arguments)) + b"}"
+            if len(answer) > room:
+                raise self._too_large()
         except TakesLonger:
             raise
         except Exception as error:  # the outer edge of every method
             return _failed(name, identifier, error)
+        return answer
 
     async def _answer_awaited(self, call: _Started, room: int) -> bytes | None:
         try:
-            answer = self._encode(call.identifier, await call.method.function(*call.arguments), room)
+            result = await call.method.function(*call.arguments)
+            answer = _ANSWER_START + call.identifier + _RESULT_START + _json(result) + b"}"
+            if len(answer) > room:
+                raise self._too_large()
         except Exception as error:  # the outer edge of every method
             answer = _failed(call.method.name, call.identifier, error)
         return None if call.is_notification else answer
 
-    def _encode(self, identifier: bytes, result: Any, room: int) -> bytes:
-        answer = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, orjson.dumps(result))
-        if len(answer) > room:
-            raise RpcError(
-                RESPONSE_TOO_LARGE, f"response too large: more than {self.limits.response} bytes; ask for less"
-            )
-        return answer
+    def _too_large(self) -> RpcError:
+        return RpcError(RESPONSE_TOO_LARGE, f"response too large: more than {self.limits.response} bytes; ask for less")
 
 
 def _arguments(method: Method, params: Any) -> list[Any]:

@@ -53,10 +53,11 @@ class RpcServer:
         head = request.head
         if head.method != "POST" or head.content_type not in JSON_TYPES:
             return None
-        answer = self.dispatcher.begin(request.body, _TRUSTED_ONCE if is_trusted(request) else _ONCE)
-        if answer is None:
-            return Response(204)
-        return None if isinstance(answer, Unfinished) else Response(200, answer, JSON_HEADERS)
+        trusted = head.is_direct and request.is_loopback
+        answer = self.dispatcher.begin(request.body, _TRUSTED_ONCE if trusted else _ONCE)
+        if type(answer) is bytes:
+            return Response(200, answer, JSON_HEADERS)
+        return Response(204) if answer is None else None
 
     async def websocket(self, socket: WebSocket) -> None:
         """Calls as messages, several at once; answers may come in another order. Subscriptions end with
