@@ -17,16 +17,24 @@ NUMERICS: Final = "bf16"
 
 
 class AttestedTransformer(Transformer):
-    """A transformer that keeps what each row of logits was computed from."""
+    """A transformer that keeps what each row of logits was computed from, in one place for all its steps."""
 
-    def last_hidden(self, rows: int, buffers: Buffers | None = None) -> Tensor:
-        """The last hidden states, before the last norm, of the `rows` rows of logits of the last step; binary32
+    _hidden = torch.empty((0, 0))
+
+    def reserve(self, rows: int) -> None:
+        """Room for so many rows of logits. Steps that were recorded before would write elsewhere."""
+        self._hidden = torch.empty((rows, self.config.hidden), device=self.steps.device)
+
+    def last_hidden(self, rows: int) -> Tensor:
+        """The last hidden states, before the last norm, of the first `rows` rows of logits of the last step; binary32
         [rows, D], overwritten by the next."""
-        return (buffers or self._buffers).take("last_hidden", torch.float32, rows, self.config.hidden)
+        return self._hidden[:rows]
 
     def _logits(self, x: Tensor, logit_rows: Any, faults: Tensor, buffers: Buffers) -> Tensor:
         wanted = torch.from_numpy(logit_rows) if isinstance(logit_rows, np.ndarray) else logit_rows
-        self.last_hidden(len(wanted), buffers).copy_(x[wanted])
+        if len(wanted) > len(self._hidden):
+            self.reserve(len(wanted))
+        self._hidden[: len(wanted)].copy_(x[wanted])
         return super()._logits(x, logit_rows, faults, buffers)
 
 
