@@ -47,6 +47,7 @@ from openledger.node.datanets.follower import ContentFollower
 from openledger.node.datanets.indexes import IndexService
 from openledger.node.datanets.registered import Registered
 from openledger.node.datanets.service import PublishingService
+from openledger.node.datanets.versions import version_contents
 from openledger.node.engine_metrics import EngineMetrics
 from openledger.node.factory.jobs import FineTuneJobs
 from openledger.node.http import Router
@@ -170,6 +171,7 @@ async def open_serving(node: RollupNode, router: Router, metrics: CollectorRegis
             registered=registered,
             content=node.content,
             indexes=checking.indexes if checking else None,
+            contents=lambda datanet, number: version_contents(node.chain, node.registry(), datanet, number),
         ).mount(router)
         ContentApi(node.content, follower, publishing).mount(router)
         ReleasesApi(node.registry, node.content, checking.catalog if checking else None).mount(router)

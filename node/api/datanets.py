@@ -5,12 +5,14 @@ GET  /v1/economy                                     what a contributor must kno
 GET  /v1/datanets?after=&limit=                      GET /v1/datanets/{id}
 GET  /v1/datanets/{id}/contributions?after=&limit=   GET /v1/contributions/{id}
 GET  /v1/datanets/{id}/versions                      newest last
+GET  /v1/datanets/{id}/versions/{n}?after=&limit=    one, with its contributions in order of approval
 POST /v1/datanets/{id}/versions/{n}/index            have the version indexed
 GET  /v1/datanets/{id}/versions/{n}/corpus           200 with the roots, 202 with the progress while they are computed
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -25,6 +27,7 @@ from openledger.node.datanets.documents import MAX_METADATA_BYTES, MIN_WORDS, Ba
 from openledger.node.datanets.follower import MAX_DESCRIPTION_BYTES
 from openledger.node.datanets.indexes import BuiltIndex, IndexService, IndexState, PrivateDatanet
 from openledger.node.datanets.registered import Registered, RegistryAt
+from openledger.node.datanets.versions import VersionContents
 from openledger.node.http import Request, Response, Router
 from openledger.node.registry import ContributionRecord, Datanet, Registry
 
@@ -36,7 +39,7 @@ def hexed(value: bytes) -> str:
 
 
 class DatanetsApi:
-    """See the module's text. `indexes` None: this node does not index."""
+    """See the module's text. `indexes` None: this node does not index; `contents` reads what a version holds."""
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class DatanetsApi:
         registered: Registered,
         content: ContentStore,
         indexes: IndexService | None,
+        contents: Callable[[int, int], VersionContents],
     ) -> None:
         self._chain_id = chain_id
         self._max_document_bytes = max_document_bytes
@@ -54,6 +58,7 @@ class DatanetsApi:
         self._registered = registered
         self._content = content
         self._indexes = indexes
+        self._contents = contents
 
     def mount(self, router: Router) -> None:
         router.add("GET", "/v1/economy", refusing(self.economy))
@@ -62,6 +67,7 @@ class DatanetsApi:
         router.add("GET", "/v1/datanets/{id}/contributions", refusing(self.contributions))
         router.add("GET", "/v1/contributions/{id}", refusing(self.contribution))
         router.add("GET", "/v1/datanets/{id}/versions", refusing(self.versions))
+        router.add("GET", "/v1/datanets/{id}/versions/{n}", refusing(self.version))
         router.add("POST", "/v1/datanets/{id}/versions/{n}/index", refusing(self.corpus))
         router.add("GET", "/v1/datanets/{id}/versions/{n}/corpus", refusing(self.corpus))
 
@@ -137,6 +143,20 @@ class DatanetsApi:
             count = registry.datanet(identifier).versions
             numbers = range(max(1, count - MAX_VERSIONS_SHOWN + 1), count + 1)
             return {"count": count, "versions": [self._shown_version(registry, identifier, n) for n in numbers]}
+
+        return Response.json(await trio.to_thread.run_sync(read))
+
+    async def version(self, request: Request) -> Response:
+        datanet, number = number_parameter(request, "id"), number_parameter(request, "n")
+        after, limit = page(request)
+
+        def read() -> dict[str, Any]:
+            held = self._contents(datanet, number)
+            listed = held.contributions[after : after + limit]
+            return {
+                **self._shown_version(self._registry(None), datanet, number),
+                "contributions": [self._shown_contribution(record) for record in listed],
+            }
 
         return Response.json(await trio.to_thread.run_sync(read))
 

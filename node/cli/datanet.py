@@ -13,18 +13,22 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from openledger.genesis.counted import counted
-from openledger.kernels.documents import MAX_DOCUMENT_BYTES, SUPPORTED_SUFFIXES, DocumentError
+from openledger.kernels.documents import SUPPORTED_SUFFIXES
+from openledger.node.cli import datanet_files
 from openledger.node.cli.options import Account, ApiUrl, ClientPortOffset, KeyFile, RpcUrl
 from openledger.node.cli.session import endpoints, wallet
 from openledger.node.datanets import client
 from openledger.node.datanets.drafts import FOLDER
+from openledger.node.datanets.hugging_face import open_dataset
 from openledger.node.errors import UserError
-from openledger.node.extraction.extract import EXTRACTED_SUFFIXES, extract_file
-from openledger.node.network import write_atomically
+from openledger.node.extraction.extract import EXTRACTED_SUFFIXES
 from openledger.node.payer import Api
 from openledger.node.rpc_client import RpcClient
 
 app = typer.Typer(help="Create Datanets, contribute documents, approve them, publish versions.", no_args_is_help=True)
+app.command("extract")(datanet_files.extract)
+app.command("export")(datanet_files.export)
+app.command("diff")(datanet_files.diff)
 
 Datanet = Annotated[int, typer.Argument(min=1, help="The Datanet's number.")]
 SUFFIXES = (*SUPPORTED_SUFFIXES, *EXTRACTED_SUFFIXES)
@@ -68,7 +72,13 @@ def add(
             help="Documents (.txt, .md, and text from .pdf, .docx, .csv, .jsonl, .parquet), or folders of them."
         ),
     ],
-    licence: Annotated[str, typer.Option("--licence", "--license", help="SPDX expression, such as CC0-1.0.")],
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", "--license", help="SPDX expression, such as CC0-1.0; of a --dataset, its card's."),
+    ] = None,
+    dataset: Annotated[
+        bool, typer.Option("--dataset", help="The folders are datasets in Hugging Face's layout.")
+    ] = False,
     account: Account = None,
     key_file: KeyFile = None,
     rpc: RpcUrl = None,
@@ -83,7 +93,7 @@ def add(
     Example: `openledger datanet add 1 ambergris.md report.pdf --licence CC0-1.0 --account 2`
     """
     where, signer = endpoints(rpc, api, port_offset), wallet(account, key_file)
-    chosen = _files(files)
+    chosen = _data_files(files, licence) if dataset else _licensed(_files(files), licence)
     console = _console()
 
     async def run() -> list[client.Contributed]:
@@ -114,27 +124,19 @@ def add(
         )
 
 
-@app.command("extract")
-def extract(
-    file: Annotated[Path, typer.Argument(help=f"A {', '.join(EXTRACTED_SUFFIXES)} file.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the text goes; none given: to the terminal.")
-    ] = None,
-) -> None:
-    """Show the text that would be contributed of a PDF, a Word document or a table. Nothing is sent anywhere.
+def _licensed(paths: list[Path], licence: str | None) -> list[tuple[Path, str]]:
+    if not licence:
+        raise UserError("say under which licence: --licence with an SPDX expression such as CC0-1.0 or CC-BY-4.0")
+    return [(path, licence) for path in paths]
 
-    Example: `openledger datanet extract report.pdf -o report.txt`
-    """
-    try:
-        text = extract_file(file, limit_bytes=MAX_DOCUMENT_BYTES)
-        if output is None:
-            typer.echo(text.data.decode(), nl=False)
-        else:
-            write_atomically(output, text.data)
-    except DocumentError as error:
-        raise UserError(str(error)) from error
-    except OSError as error:
-        raise UserError(f"cannot read or write {error.filename or file}: {error.strerror}") from error
+
+def _data_files(folders: list[Path], licence: str | None) -> list[tuple[Path, str]]:
+    """The data files of datasets, each under the licence given, or else its card's."""
+    chosen = []
+    for folder in folders:
+        found = open_dataset(folder)
+        chosen += _licensed(list(found.files), licence or found.licence)
+    return chosen
 
 
 def _files(paths: list[Path]) -> list[Path]:

@@ -28,6 +28,7 @@ from openledger.node.datanets.follower import ContentFollower
 from openledger.node.datanets.indexes import IndexService
 from openledger.node.datanets.registered import Registered
 from openledger.node.datanets.service import PublishingService
+from openledger.node.datanets.versions import version_contents
 from openledger.node.embedded import da_handler
 from openledger.node.http import Handler, Router, serve_http
 from openledger.node.payer import Api
@@ -225,6 +226,7 @@ async def open_node(
             registered=registered,
             content=content,
             indexes=indexes,
+            contents=lambda datanet, number: version_contents(net.chain, net.registry(None), datanet, number),
         ).mount(router)
         nursery = await stack.enter_async_context(trio.open_nursery())
         services: list[Callable[..., object]] = [registered.run, follower.run]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,8 +14,9 @@ from openledger.evm_ext.proofs.content import content_hash
 from openledger.kernels.attribution.client import open_attribution
 from openledger.node.datanets import client
 from openledger.node.datanets.documents import DocumentMetadata
+from openledger.node.datanets.export import export_version
 from openledger.node.errors import UserError
-from openledger.node.payer import ApiRefused
+from openledger.node.payer import Api, ApiRefused
 from openledger.node.predeploy_contracts import datanet_registry
 from openledger.node.wallet import TransactionReverted
 
@@ -74,6 +77,36 @@ async def test_documents_become_a_version_whose_roots_two_nodes_compute_alike(ne
             listed = await client.contributions(second.api, datanet)
             assert [(c["id"], c["status"], c["held"]) for c in listed] == [(n, "approved", True) for n in range(1, 5)]
             assert listed[0]["metadata"]["license"] == "CC0-1.0"
+            await exported(second.api, datanet, listed, net.folder / "export")
+
+
+async def exported(api: Api, datanet: int, listed: list[dict[str, Any]], folder: Path) -> None:
+    """The version as a folder: every document in it as it was contributed, described twice."""
+    assert await export_version(api, datanet, 1, folder) == len(listed)
+    check_export(folder, listed)
+    with pytest.raises(UserError, match="is there already"):
+        await export_version(api, datanet, 1, folder)
+    with pytest.raises(ApiRefused, match="version 2"):
+        await export_version(api, datanet, 2, folder.with_name("none"))
+    check_export(folder, listed)
+
+
+def check_export(folder: Path, listed: list[dict[str, Any]]) -> None:
+    assert not list(folder.parent.glob(".*.tmp"))
+    assert sorted(path.name for path in folder.iterdir()) == ["croissant.json", "documents.jsonl", "prov.json"]
+    data = (folder / "documents.jsonl").read_bytes()
+    rows = [orjson.loads(line) for line in data.splitlines()]
+    assert [row["document_hash"] for row in rows] == [c["document_hash"] for c in listed]
+    assert all(len(row["text"]) > 1000 and row["licence"] == "CC0-1.0" for row in rows)
+    croissant = orjson.loads((folder / "croissant.json").read_bytes())
+    (file,) = croissant["distribution"]
+    assert (file["sha256"], file["contentSize"]) == (hashlib.sha256(data).hexdigest(), f"{len(data)} B")
+    columns = [field["source"]["extract"]["column"] for field in croissant["recordSet"][0]["field"]]
+    assert columns == list(rows[0])
+    prov = orjson.loads((folder / "prov.json").read_bytes())
+    contributors = {row["prov:agent"] for row in prov["wasAttributedTo"].values()}
+    assert contributors == {f"ol:account/{c['contributor']}" for c in listed}
+    assert {row["prov:entity"] for row in prov["hadMember"].values()} == {f"ol:contribution/{c['id']}" for c in listed}
 
 
 async def test_an_interrupted_contribution_goes_on_with_its_first_commitment(net):
