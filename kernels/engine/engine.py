@@ -66,7 +66,7 @@ class ServingEngine:
         steps = model.transformer.steps
         alone = steps.array if config.tensor_parallel == 1 else None
         self._adapters = AdapterStore(model.config, config, self._place, alone, pinned=steps.device == "cuda")
-        self._scheduler.place = self._bring_adapters
+        self._scheduler.place, self._scheduler.leave = self._bring_adapters, self._leave_adapters
         self._judge = Judge(model.transformer.steps)
         self._schemas = SchemaCompiler(model.tokenizer, model.config.vocabulary)
         self._sequences: dict[str, Sequence] = {}
@@ -269,6 +269,12 @@ class ServingEngine:
                 return False
             sequence.adapters = adapters
         return True
+
+    def _leave_adapters(self, sequence: Sequence) -> None:
+        """It does not run after all, or gave way."""
+        if sequence.request.adapters:
+            self._adapters.leave(sequence.request.request_id)
+            sequence.adapters = ()
 
     def _batch(self, plan: list[tuple[Sequence, int]]) -> tuple[Batch, Any]:
         """What the step computes, and what is drawn from each row of logits."""

@@ -320,8 +320,14 @@ class AdapterStore:
                 return None
             request.on_device = True
             self._unpin(request)
-            self._start_loads()
         return tuple(self.device.get(*held, each.weight_milli) for held, each in zip(request.held, request.adapters))
+
+    def leave(self, request_id: str) -> None:
+        """The request does not run now: its adapters may give way until it is placed again."""
+        request = self._requests[request_id]
+        if request.on_device:
+            self.device.leave([digest for digest, _ in request.held])
+            request.on_device = False
 
     def release(self, request_id: str) -> None:
         """The request has ended; nothing happens if it has no adapters."""

@@ -35,6 +35,8 @@ class Scheduler:
     pages: PageAllocator
     place: Callable[[Sequence], bool] = lambda sequence: True
     """Puts a sequence's adapters where they are computed with; False while there is no room for them."""
+    leave: Callable[[Sequence], None] = lambda sequence: None
+    """Lets them go: only what runs may keep others from having room."""
     waiting: list[Sequence] = field(default_factory=list)
     running: list[Sequence] = field(default_factory=list)
     turns: dict[bytes, int] = field(default_factory=dict)
@@ -105,6 +107,7 @@ class Scheduler:
                 without_room.append(sequence)
                 continue
             if not self._make_room(sequence):
+                self.leave(sequence)
                 return
             self.waiting.remove(sequence)
             self.running.append(sequence)
@@ -137,6 +140,7 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         """Take its pages; it waits until there is room to compute again what it had."""
         self.preempted += 1
+        self.leave(sequence)
         self._take_pages(sequence)
         sequence.computed = 0
         self.running.remove(sequence)

@@ -267,8 +267,9 @@ def pack_lora(shapes: Shapes, layers: int, modules: Mapping[tuple[int, str], Mod
 
 
 def _weighted(alphas: Any, weight_milli: int) -> Any:
-    # The product is exact in binary64, so only the quotient is rounded there.
-    return (alphas.astype(np.float64) * weight_milli / 1000).astype(np.float32)
+    # The product is exact in binary64, so only the quotient is rounded there. What overflows is a numeric fault later.
+    with np.errstate(over="ignore"):
+        return (alphas.astype(np.float64) * weight_milli / 1000).astype(np.float32)
 
 
 def _address(array: Any) -> int:
