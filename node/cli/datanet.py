@@ -100,8 +100,8 @@ def add(
         async with RpcClient(where.rpc) as chain, Api(where.api) as node:
             rules = await client.economy(node)
             documents = [
-                await trio.to_thread.run_sync(client.read_file, path, licence, rules.max_document_bytes)
-                for path in chosen
+                await trio.to_thread.run_sync(client.read_file, path, spdx, rules.max_document_bytes)
+                for path, spdx in chosen
             ]
             with Progress(
                 SpinnerColumn(),
@@ -146,7 +146,7 @@ def _files(paths: list[Path]) -> list[Path]:
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not found:
-                raise UserError(f"there is no {' or '.join(SUFFIXES)} document in {path}")
+                raise UserError(f"there is no document ({', '.join(SUFFIXES)}) in {path}")
             chosen += found
         else:
             chosen.append(path)

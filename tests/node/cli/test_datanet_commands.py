@@ -40,7 +40,16 @@ def test_a_split_is_five_percentages():
         (["datanet", "create", "x"], "say who signs"),
         (["datanet", "create", "x", "--account", "1"], "is the node running"),
         (["datanet", "add", "1", "FILE", "--licence", "MIT", "--account", "1"], "is the node running"),
-        (["datanet", "add", "1", "FOLDER", "--licence", "MIT", "--account", "1"], "there is no .txt or .md document"),
+        (
+            ["datanet", "add", "1", "FOLDER", "--licence", "MIT", "--account", "1"],
+            "there is no document (.txt, .md, .pdf",
+        ),
+        (["datanet", "add", "1", "FILE", "--account", "1"], "say under which licence"),
+        (["datanet", "add", "1", "EMPTY", "--dataset", "--account", "1"], "has no data files"),
+        (["datanet", "add", "1", "DATASET", "--dataset", "--account", "1"], "is the node running"),
+        (["datanet", "export", "1", "NEW"], "is the node running"),
+        (["datanet", "diff", "1", "1", "2"], "is the node running"),
+        (["datanet", "extract", "FILE"], "text is taken from .pdf, .docx"),
         (["datanet", "show", "1"], "is the node running"),
         (["finetune", "start", "x", "--datanet", "whales"], "is not a Datanet: give ID or ID:VERSION"),
         (["finetune", "list"], "is the node running"),
@@ -51,11 +60,15 @@ def test_a_split_is_five_percentages():
 def test_a_command_that_cannot_be_carried_out_says_why(tmp_path, arguments, says):
     (tmp_path / "empty").mkdir()
     (tmp_path / "foxes.md").write_text(FOXES)
-    places = {"FILE": str(tmp_path / "foxes.md"), "FOLDER": str(tmp_path / "empty")}
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset/README.md").write_text("---\nlicense: mit\n---\n")
+    (tmp_path / "dataset/a.jsonl").write_text('{"text": "a"}')
+    names = {"FILE": "foxes.md", "FOLDER": "empty", "EMPTY": "empty", "DATASET": "dataset", "NEW": "new"}
+    places = {place: str(tmp_path / name) for place, name in names.items()}
     group, *rest = [places.get(argument, argument) for argument in arguments]
-    nowhere = ["--api", "http://127.0.0.1:9"] + (
-        ["--rpc", "http://127.0.0.1:9"] if group == "datanet" and rest[0] != "show" else []
-    )
+    reads_only = rest[0] in ("show", "export", "diff")
+    nowhere = ["--api", "http://127.0.0.1:9"] if rest[0] != "extract" else []
+    nowhere += ["--rpc", "http://127.0.0.1:9"] if group == "datanet" and not reads_only and nowhere else []
     error = run(APPS[group], *rest, *nowhere)
     assert error is not None
     assert says in str(error)
