@@ -117,7 +117,7 @@ class Devnet:
     def health(self) -> tuple[int, dict[str, str]]:
         """Status and services of /health; status 0 while nothing answers."""
         try:
-            answer = httpx.get(f"{self.endpoints.api}/health", timeout=20, trust_env=False)
+            answer = httpx.get(f"{self.endpoints.api}/health", timeout=180, trust_env=False)
             return answer.status_code, answer.json()["services"]
         except (httpx.HTTPError, ValueError):
             return 0, {}
@@ -138,7 +138,7 @@ class Devnet:
         answer = httpx.post(
             url or self.endpoints.rpc,
             json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params},
-            timeout=60,
+            timeout=180,
             trust_env=False,
         ).json()
         assert "error" not in answer, answer
@@ -201,7 +201,7 @@ class Shop:
         return found
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.api + path, timeout=60, trust_env=False)
+        return httpx.get(self.api + path, timeout=180, trust_env=False)
 
     def post(self, path: str, **options: Any) -> httpx.Response:
         return httpx.post(self.api + path, timeout=120, trust_env=False, **options)
@@ -290,7 +290,7 @@ def open_shop(devnet: Devnet) -> Shop:
     delay = provider["min_withdraw_delay_blocks"]
     terms = ChannelTerms(payer.address, bytes.fromhex(provider["provider"][2:]), payer.address, delay, bytes(32))
     shop = Shop(devnet, release, payer, terms).with_channel(terms, 5_000_000)
-    devnet.wait_for(lambda: shop.get(f"/v1/models/{Shop.model}").status_code == 200, 60, "the release to be served")
+    devnet.wait_for(lambda: shop.get(f"/v1/models/{Shop.model}").status_code == 200, 300, "the release to be served")
     return shop
 
 

@@ -100,7 +100,7 @@ def test_the_openai_client_streams_an_answer_that_is_paid_for(story_devnet: Any)
 
     devnet = story_devnet
     voucher = httpx.post(
-        f"{devnet.endpoints.api}/v1/dev/voucher", json={"most": 1_000_000}, timeout=60, trust_env=False
+        f"{devnet.endpoints.api}/v1/dev/voucher", json={"most": 1_000_000}, timeout=180, trust_env=False
     ).json()
     client = openai.OpenAI(base_url=f"{devnet.endpoints.api}/v1", api_key="unused", max_retries=0)
     model = client.models.list().data[0].id
@@ -140,7 +140,7 @@ def test_a_provider_that_lies_is_found_out_by_the_second_node(story_devnet: Any)
     devnet = story_devnet
     report = json.loads((devnet.folder / "report.json").read_text())
     url = f"{devnet.endpoints.api}/v1/receipts/{report['receipts'][0]}/body"
-    body = AnswerBody.decode(httpx.get(url, timeout=30, trust_env=False).content)
+    body = AnswerBody.decode(httpx.get(url, timeout=180, trust_env=False).content)
     receipt = body.signed_receipt()
     tokens = [*body.output_tokens[:3], body.output_tokens[3] ^ 1, *body.output_tokens[4:]]
     vector = [(contribution, weight) for contribution, weight in body.vector]

@@ -21,7 +21,7 @@ def rpc(url, *requests):
         for index, (method, *params) in enumerate(requests)
     ]
     request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as response:
+    with urllib.request.urlopen(request, timeout=180) as response:
         answers = sorted(json.load(response), key=lambda answer: answer["id"])
     return [answer["result"] for answer in answers]
 

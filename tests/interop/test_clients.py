@@ -30,7 +30,7 @@ def cast(clients, node):
             [str(clients / "node_modules/.bin/cast"), command, "--rpc-url", node.url, *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
         )
         # The npm wrapper does not hand on cast's exit status: what tells a failure is its message.
         failed = done.returncode != 0 or done.stderr.startswith("Error")

@@ -95,7 +95,7 @@ def test_web3_sends_deploys_and_calls_on_the_l2(clients: Path, running_devnet: A
             }
         )
         digest = w3.eth.send_raw_transaction(account.sign_transaction(filled).raw_transaction)
-        return w3.eth.wait_for_transaction_receipt(digest, timeout=60)
+        return w3.eth.wait_for_transaction_receipt(digest, timeout=180)
 
     deployed = send(factory.constructor(7))
     counter = w3.eth.contract(deployed["contractAddress"], abi=built["abi"])
@@ -121,7 +121,7 @@ def test_cast_sends_and_deposits_on_the_embedded_l1(cast: Cast, running_devnet: 
         cast(l1, "send", *key, portal, deposit, stranger, str(amount), str(amount), "100000", "false", "0x")
     )
     assert sent["status"] == "0x1", sent
-    running_devnet.wait_for(lambda: cast(l2, "balance", stranger) == str(amount), 60, "the deposit on the L2")
+    running_devnet.wait_for(lambda: cast(l2, "balance", stranger) == str(amount), 300, "the deposit on the L2")
 
 
 def test_ethers_reads_and_sends_on_the_embedded_l1(clients: Path, running_devnet: Any) -> None:

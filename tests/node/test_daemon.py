@@ -178,7 +178,7 @@ def test_a_command_that_cannot_work_says_what_to_do(tmp_path: Path, arguments: t
         capture_output=True,
         text=True,
         env={**os.environ, "OPENLEDGER_DATA_DIR": str(tmp_path / "empty")},
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode in (1, 2)

@@ -32,7 +32,7 @@ class Anvil:
     def __call__(self, method: str, *params: object) -> object:
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
         request = urllib.request.Request(self._url, body, {"content-type": "application/json"})
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as response:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=180) as response:
             answer = json.load(response)
         assert "error" not in answer, (method, answer)
         return answer["result"]

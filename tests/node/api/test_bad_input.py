@@ -408,7 +408,7 @@ def test_a_release_whose_adapter_is_a_pickle_is_never_loaded(shop: Any, release_
         waiting = {r["id"]: r["waits_for"] for r in shop.get("/v1/releases").json()["releases"]}
         return release in waiting and "not on this node" not in (waiting[release] or "")
 
-    shop.devnet.wait_for(held, 60, "the node to fetch the adapter")
+    shop.devnet.wait_for(held, 300, "the node to fetch the adapter")
     answer = shop.ask(shop.body(model="trap"), shop.good_voucher())
     assert answer.status_code in (400, 503), answer.text
     told = answer.json()["error"]

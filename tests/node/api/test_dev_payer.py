@@ -110,7 +110,7 @@ async def test_a_voucher_opens_the_channel_tops_it_up_and_is_accepted(tmp_path: 
 
         server = await nursery.start(run)
         DevPayerApi(Endpoints(rpc=node.url, api=server.url, l1_rpc="", da=""), development=True).mount(router)
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=180) as client:
             told = (await client.post("/v1/dev/voucher", json={"most": 1_000})).json()
             signed = parse_voucher(f'{{"channelId": "{told["channelId"]}", "maxClaimable": "{told["maxClaimable"]}", '
                                    f'"signature": "{told["signature"]}"}}')  # fmt: skip

@@ -31,7 +31,7 @@ def test_a_payload_goes_in_and_comes_out_and_is_counted(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         assert any("DA server ready" in line for line in process.stdout)
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        with httpx.Client(trust_env=False, timeout=180) as client:
             commitment = client.post(f"{da}/put", content=b"payload").content
             assert commitment[:3] == b"\x01\x00\x03"
             assert client.get(f"{da}/get/0x{commitment.hex()}").content == b"payload"

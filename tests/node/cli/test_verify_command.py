@@ -30,7 +30,7 @@ def test_what_cannot_be_checked_is_not_called_false(tmp_path: Path, arguments: t
         capture_output=True,
         text=True,
         env={**os.environ, "OPENLEDGER_DATA_DIR": str(tmp_path)},
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 2, done.stdout + done.stderr

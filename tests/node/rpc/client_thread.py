@@ -58,7 +58,7 @@ class EngineCaller:
 
     def __init__(self, client: ExecutionClient) -> None:
         assert client.engine is not None
-        self._http = httpx.Client(base_url=client.engine.url, trust_env=False, timeout=30)
+        self._http = httpx.Client(base_url=client.engine.url, trust_env=False, timeout=180)
         self._secret = client.jwt_secret
 
     def __call__(self, method: str, *params):

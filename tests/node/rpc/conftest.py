@@ -29,7 +29,7 @@ class Rpc:
     """Calls one endpoint; `error` expects a failure."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, trust_env=False, timeout=30)
+        self._http = httpx.Client(base_url=url, trust_env=False, timeout=180)
         self._ids = itertools.count(1)
 
     def __call__(self, method: str, *params: Any) -> Any:

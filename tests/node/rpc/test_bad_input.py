@@ -46,7 +46,7 @@ def signed(**fields):
 
 
 def post(node, body: bytes) -> httpx.Response:
-    with httpx.Client(base_url=node.url, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=node.url, trust_env=False, timeout=180) as client:
         return client.post("/", content=body, headers={"content-type": "application/json"})
 
 

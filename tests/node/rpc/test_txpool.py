@@ -84,7 +84,7 @@ def test_anvil_shows_the_same(filled):
                 body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
                 request = urllib.request.Request(f"http://{url}", body, {"content-type": "application/json"})
                 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-                with opener.open(request, timeout=30) as response:
+                with opener.open(request, timeout=180) as response:
                     return json.load(response)["result"]
 
             for account in (ALICE, BOB, CAROL):

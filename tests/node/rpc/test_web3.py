@@ -35,7 +35,7 @@ def send(w3: Web3, account, transaction: dict) -> dict:
     if "gas" not in filled:
         filled["gas"] = w3.eth.estimate_gas(filled)
     raw = account.sign_transaction(filled).raw_transaction
-    return w3.eth.wait_for_transaction_receipt(w3.eth.send_raw_transaction(raw), timeout=20, poll_latency=0.02)
+    return w3.eth.wait_for_transaction_receipt(w3.eth.send_raw_transaction(raw), timeout=180, poll_latency=0.02)
 
 
 def deploy(w3: Web3, account, start: int):

@@ -48,7 +48,7 @@ class Page:
         identifier = next(self._ids)
         self._socket.send(json.dumps({"id": identifier, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(timeout=20))
+            message = json.loads(self._socket.recv(timeout=180))
             if message.get("id") == identifier:
                 assert "error" not in message, message
                 return message["result"]

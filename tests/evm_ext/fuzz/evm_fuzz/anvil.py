@@ -65,7 +65,7 @@ class Anvil:
             raise AnvilError(f"anvil did not start: {' '.join(command)}")
         # A full pipe would stop it: it writes a line for every request.
         threading.Thread(target=self._process.stdout.read, daemon=True).start()
-        self._connection = http.client.HTTPConnection(host, int(port), timeout=60)
+        self._connection = http.client.HTTPConnection(host, int(port), timeout=180)
 
     def __enter__(self) -> Anvil:
         return self
