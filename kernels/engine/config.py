@@ -6,6 +6,7 @@ import msgspec
 
 Linear = Literal["auto", "native", "pieces"]
 Backend = Literal["auto", "host", "torch", "interpret", "triton"]
+Numerics = Literal["exact-1", "bf16"]
 WeightBits = Literal[8, 4]
 
 
@@ -23,6 +24,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     the CPU's memory, and in their integer form under `cache_folder` (0: nothing is kept there); of each, what was used
     longest ago is let go, and at most `max_adapters_resident` are on the device.
     `adapter_hub_folder`: where adapters from a hub (`hf://owner/name`) are kept; empty: none are fetched.
+    `decode_graphs`: whether steps that only decode run over buffers that stay where they are, on a GPU as recorded graphs
+    (`model/decode.py`); `auto`: on a GPU.
+    `numerics`: `exact-1`, or `bf16`: faster on a GPU, its answers attested by a fingerprint of activations only; it takes
+    neither `weight_bits` nor `tensor_parallel`.
     `backend`: who computes, one of `model/steps.py`; `auto` takes the GPU if there is one that torch can use, else `host`.
     """
 
@@ -48,6 +53,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     tensor_parallel: int = 1
     linear: Linear = "auto"
     backend: Backend = "auto"
+    numerics: Numerics = "exact-1"
+    decode_graphs: Literal["auto", "always", "never"] = "auto"
 
     def check(self) -> None:
         """Raises `ValueError` naming the first setting that makes no sense."""
@@ -64,6 +71,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"engine setting adapter_disk_bytes must be 0 or more, not {self.adapter_disk_bytes}")
         if self.kept_tokens < 0:
             raise ValueError(f"engine setting kept_tokens must be 0 or more, not {self.kept_tokens}")
+        if self.numerics == "bf16" and (self.weight_bits != 8 or self.tensor_parallel != 1):
+            raise ValueError("engine setting numerics = bf16 goes with weight_bits = 8 and tensor_parallel = 1 only")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"engine setting threads must be at least 1, not {self.threads}")
         if self.kv_tokens < self.max_context:

@@ -1,6 +1,6 @@
 """The engine inside its process: requests in, messages out, one step at a time. No I/O of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor
 from openledger.genesis.counted import counted
 from openledger.kernels.engine.adapters import AdapterRefused, ModuleWeights, module_shape
 from openledger.kernels.engine.answer import Answer
+from openledger.kernels.engine.attested import Attestation
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.constraint import SchemaCompiler, SchemaRefused
 from openledger.kernels.engine.kv_cache import PageAllocator
@@ -32,7 +33,8 @@ from openledger.kernels.engine.residency import AdapterStore, pack_adapter
 from openledger.kernels.engine.scheduler import Scheduler
 from openledger.kernels.engine.sequence import Sequence
 from openledger.kernels.model.batch import Part, batch_of
-from openledger.kernels.model.judge import POSITION, Judge
+from openledger.kernels.model.decode import DecodeSteps
+from openledger.kernels.model.judge import POSITION, Judge, Judged
 from openledger.kernels.model.likelihood import likelihood
 from openledger.kernels.model.load import Model
 from openledger.kernels.model.transformer import Batch, KvCache
@@ -60,14 +62,30 @@ class ServingEngine:
         self.config = config
         self.max_context = min(config.max_context, model.transformer.max_context)
         pages = -(-config.kv_tokens // config.page_tokens)
-        self._cache = KvCache(model.transformer.config, pages, config.page_tokens, model.transformer.steps)
+        steps = model.transformer.steps
+        recorded = config.decode_graphs == "always" or (config.decode_graphs == "auto" and steps.name == "triton")
+        recorded = recorded and config.tensor_parallel == 1
+        self._cache = KvCache(model.transformer.config, pages + recorded, config.page_tokens, steps)
         self._scheduler = Scheduler(config, PageAllocator(pages, config.page_tokens, config.kept_tokens))
         self._place = adapter_placer(model)
-        steps = model.transformer.steps
         alone = steps.array if config.tensor_parallel == 1 else None
         self._adapters = AdapterStore(model.config, config, self._place, alone, pinned=steps.device == "cuda")
         self._scheduler.place, self._scheduler.leave = self._bring_adapters, self._leave_adapters
-        self._judge = Judge(model.transformer.steps)
+        self._judge = Judge(steps)
+        # Before anything is recorded: its place does not move afterwards.
+        self._attestation = Attestation(model.transformer, max(config.max_step_tokens, config.max_batch))
+        self._decode = (
+            DecodeSteps(
+                model.transformer,
+                self._judge,
+                self._cache,
+                rows=config.max_batch,
+                context=self.max_context,
+                spare=pages,
+            )
+            if recorded
+            else None
+        )
         self._schemas = SchemaCompiler(model.tokenizer, model.config.vocabulary)
         self._sequences: dict[str, Sequence] = {}
         self._loading: set[str] = set()
@@ -136,8 +154,8 @@ class ServingEngine:
         if not plan:
             return messages
         batch, asked = self._batch(plan)
-        logits, faults = self.model.transformer.forward(batch, self._cache)
-        judged = self._judge.outcome(logits, faults, batch.logit_rows, asked, masks)
+        logits, judged = self._run(batch, asked, masks)
+        hidden = self._attestation.hidden(len(asked))
         row = logit_row = 0
         for sequence, count in plan:
             wanted = len(sequence.logit_positions(count))
@@ -151,6 +169,8 @@ class ServingEngine:
             else:
                 self._scheduler.keep(sequence, count)
                 for index in range(logit_row, logit_row + wanted):
+                    if hidden is not None:
+                        self._attestation.add(sequence.request.request_id, hidden[index], sequence.forced)
                     messages += self._take(sequence, judged.tokens[index], judged.hashes[index], logits[index])
                     if sequence.request.request_id not in self._sequences:
                         break
@@ -158,9 +178,19 @@ class ServingEngine:
             logit_row += wanted
         return messages
 
+    def _run(self, batch: Batch, asked: Any, masks: Mapping[int, Any]) -> tuple[Tensor, Judged]:
+        """Logits and what follows from them: as it was recorded, or step by step."""
+        recorded = self._decode.run(batch, asked, masks) if self._decode is not None else None
+        if recorded is not None:
+            return recorded
+        logits, faults = self.model.transformer.forward(batch, self._cache)
+        return logits, self._judge.outcome(logits, faults, batch.logit_rows, asked, masks)
+
     def warm_up(self) -> None:
         """Run one prompt through, so that no request waits for kernels to be compiled."""
-        modules = {(0, "o_proj"): ModuleWeights(*_zero_module(*module_shape(self.model.config, "o_proj")), np.float32(0.0))}
+        modules = {
+            (0, "o_proj"): ModuleWeights(*_zero_module(*module_shape(self.model.config, "o_proj")), np.float32(0.0))
+        }
         lora = self._place(pack_adapter(modules, self.model.config))
         sampling = Sampling(temperature_milli=1000)
         for prompt in (1, 200):
@@ -177,6 +207,8 @@ class ServingEngine:
             while not self.idle:
                 self.step()
         self._prompt_tokens = self._generated_tokens = 0
+        if self._decode is not None:
+            self._decode.prepare()
 
     def load(self) -> Load:
         pages, counts = self._scheduler.pages, self._adapters.counts
@@ -307,13 +339,14 @@ class ServingEngine:
         return messages
 
     def _finish(self, sequence: Sequence, reason: StopReason) -> Finished:
+        attested = self._attestation.fingerprint(sequence.request.request_id)
         self._forget(sequence)
         return Finished(
             request_id=sequence.request.request_id,
             stop_reason=reason,
             output_tokens=sequence.tokens[sequence.prompt_length :],
             text=sequence.answer.text,
-            fingerprint=sequence.fingerprint,
+            fingerprint=attested if self._attestation.on else sequence.fingerprint,
             prompt_tokens=sequence.prompt_length,
             likelihoods=sequence.likelihoods,
         )
@@ -322,6 +355,8 @@ class ServingEngine:
         index = sequence.judged - 1
         claimed = request.output_tokens[index]
         last = index == len(request.output_tokens) - 1
+        if self._attestation.on:
+            token = claimed
         if token != claimed:
             return [self._verdict(sequence, f"output token {index} is {token}, not {claimed}")]
         _, reason = sequence.answer.push(token, sequence.complete)
@@ -339,6 +374,8 @@ class ServingEngine:
             return []
         if reason != request.stop_reason:
             return [self._verdict(sequence, f"the answer ends by {reason!r}, not by {request.stop_reason!r}")]
+        if self._attestation.on:
+            return [self._verdict(sequence, self._attestation.verdict(request))]
         if sequence.fingerprint != request.fingerprint:
             return [
                 self._verdict(
@@ -351,10 +388,11 @@ class ServingEngine:
 
     def _verdict(self, sequence: Sequence, difference: str) -> Verified:
         self._forget(sequence)
+        agrees = "re-run, activations agree" if self._attestation.on else "re-sampled, same fingerprint"
         return Verified(
             request_id=sequence.request.request_id,
             ok=not difference,
-            detail=difference or f"{counted(sequence.judged, 'token')} re-sampled, same fingerprint",
+            detail=difference or f"{counted(sequence.judged, 'token')} {agrees}",
             fingerprint=sequence.fingerprint,
         )
 
@@ -367,6 +405,7 @@ class ServingEngine:
         self._loading.discard(sequence.request.request_id)
         self._scheduler.remove(sequence)
         self._adapters.release(sequence.request.request_id)
+        self._attestation.forget(sequence.request.request_id)
 
 
 def _zero_module(outputs: int, inputs: int) -> tuple[Any, Any, Any, Any]:

@@ -67,22 +67,34 @@ def _open(channel: BlockingFrameChannel[Any], config: EngineConfig) -> Any:
     try:
         from openledger.kernels.engine.engine import ServingEngine
         from openledger.kernels.model.errors import ModelError
-        from openledger.kernels.model.load import NUMERICS
+        from openledger.kernels.model.load import load_bf16
         from openledger.kernels.parallel.load import load_parallel
     except ImportError as error:
         channel.send(Unusable("packages_missing", f"{error}: run `pip install openledger-node[serve]`"))
         return None
     try:
-        model = load_parallel(
-            Path(config.cache_folder),
-            config.tensor_parallel,
-            model_file=None if config.model_file is None else Path(config.model_file),
-            threads=config.threads,
-            linear=config.linear,
-            weight_bits=config.weight_bits,
-            backend=config.backend,
-            progress=lambda stage, fraction: channel.send(Progress(stage, fraction)),
-        )
+        config.check()
+        file = None if config.model_file is None else Path(config.model_file)
+
+        def progress(stage: str, fraction: float) -> None:
+            channel.send(Progress(stage, fraction))
+
+        if config.numerics == "bf16":
+            model = load_bf16(
+                Path(config.cache_folder), model_file=file, threads=config.threads, backend=config.backend,
+                progress=progress,
+            )  # fmt: skip
+        else:
+            model = load_parallel(
+                Path(config.cache_folder),
+                config.tensor_parallel,
+                model_file=file,
+                threads=config.threads,
+                linear=config.linear,
+                weight_bits=config.weight_bits,
+                backend=config.backend,
+                progress=progress,
+            )
         engine = ServingEngine(model, config)
     except ModelError as error:
         channel.send(Unusable(error.code, str(error)))
@@ -101,7 +113,7 @@ def _open(channel: BlockingFrameChannel[Any], config: EngineConfig) -> Any:
             tables_root=model.tables_root,
             vocabulary=model.config.vocabulary,
             max_context=engine.max_context,
-            numerics=NUMERICS,
+            numerics=model.numerics,
             linear=model.linear,
             threads=model.threads,
         )
