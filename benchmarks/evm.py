@@ -4,7 +4,8 @@ All times are CPU time, medians. Ours and py-evm build and import whole blocks f
 signatures, receipts and all roots included; ours on LevelDB on disk, py-evm in memory. Every block that ours builds is
 imported by py-evm and must get the same hash. anvil takes the same transactions by JSON-RPC and mines them (its process's
 CPU time; it keeps no tries); revm runs their messages alone. Cold start: the first call of contracts never seen before.
-Also what a block costs by its size and by the size of the state. Writes results/evm.json.
+Building from the pool begins with transactions whose senders are known, as a node's are since it admitted them; py-evm gets
+such ones too. Also what a block costs by its size and by the size of the state. Writes results/evm.json.
 
     python benchmarks/evm.py [--rounds N] [--accounts 1000 10000 100000 [1000000]] [--only PART ...]
 
@@ -69,6 +70,19 @@ def measure(start: Genesis, blocks: list[list[bytes]], *, stock: bool = True) ->
     return {"gas": gas, **{name: statistics.median(values) for name, values in times.items()}}
 
 
+def measure_from_pool(start: Genesis, blocks: list[list[bytes]]) -> dict[str, float]:
+    """As `measure`, of building from transactions that are decoded, their senders known."""
+    times: dict[str, list[float]] = {"ours": [], "stock": []}
+    with tempfile.TemporaryDirectory() as folder:
+        ours, stock = Ours(Path(folder), start, FEE_RECIPIENT), Stock(start)
+        for raw in blocks:
+            block = timed(times["ours"], ours.build_from, ours.decode(raw, with_senders=True))
+            ours.check(block, len(raw))
+            timed(times["stock"], stock.build_from, stock.decode(raw, with_senders=True), block)
+        ours.close()
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
 def anvil_seconds(start: Genesis, blocks: list[list[bytes]]) -> float | None:
     if anvil_binary() is None:
         return None
@@ -87,21 +101,27 @@ def compare(
     medians = measure(start, blocks)
     others = {"anvil": anvil_seconds(start, blocks), "revm": revm_median(start, blocks)}
     for action in ("build", "import"):
-        ours, stock = (amount / medians[f"{who} {action}"] for who in ("ours", "stock"))
-        row: Row = {
-            "unit": unit,
-            "ours": round(ours, 1),
-            "stock_py_evm": round(stock, 1),
-            "ratio": round(ours / stock, 2),
-        }
+        row = _row(unit, *(amount / medians[f"{who} {action}"] for who in ("ours", "stock")))
         row |= {name: round(amount / seconds, 1) if seconds else None for name, seconds in others.items()}
-        rows[f"{what} {action}"] = row
-        anvil_text = f"{row['anvil']:12,.1f}" if row["anvil"] else f"{'-':>12}"
-        print(
-            f"{what + ' ' + action:36}{unit:>16}{ours:12,.1f}{stock:12,.1f}{ours / stock:8.2f}×{anvil_text}"
-            f"{row['revm']:14,.1f}",
-            flush=True,
-        )
+        _show(rows, f"{what} {action}", row)
+
+
+def _row(unit: str, ours: float, stock: float) -> Row:
+    return {
+        "unit": unit,
+        "ours": round(ours, 1),
+        "stock_py_evm": round(stock, 1),
+        "ratio": round(ours / stock, 2),
+    }
+
+
+def _show(rows: dict[str, Row], name: str, row: Row) -> None:
+    rows[name] = row
+    anvil, revm = (f"{row[who]:,.1f}" if row.get(who) else "-" for who in ("anvil", "revm"))
+    print(
+        f"{name:36}{row['unit']:>16}{row['ours']:12,.1f}{row['stock_py_evm']:12,.1f}{row['ratio']:8.2f}×{anvil:>12}{revm:>14}",
+        flush=True,
+    )
 
 
 def payments(rows: dict[str, Row], rounds: int) -> None:
@@ -110,6 +130,9 @@ def payments(rows: dict[str, Row], rounds: int) -> None:
         senders = Senders()
         blocks = [senders.payments(number, TRANSACTIONS, kind) for number in range(rounds)]
         compare(rows, f"{kind}s", TRANSACTIONS, "transactions/s", start, blocks)
+        medians = measure_from_pool(start, blocks)
+        row = _row("transactions/s", TRANSACTIONS / medians["ours"], TRANSACTIONS / medians["stock"])
+        _show(rows, f"{kind}s build from the pool", row)
 
 
 def loops(rows: dict[str, Row], rounds: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rlp
 from eth.chains.base import MiningChain
@@ -35,7 +35,17 @@ class Ours:
         self._fee_recipient = fee_recipient
 
     def build(self, raw: list[bytes]) -> Block:
-        candidates: list[Transaction] = [decode_transaction(item) for item in raw]
+        """From encodings: decoding and the recovery of senders are part of it."""
+        return self.build_from(self.decode(raw))
+
+    @staticmethod
+    def decode(raw: list[bytes], *, with_senders: bool = False) -> list[Transaction]:
+        found: list[Transaction] = [decode_transaction(item) for item in raw]
+        if with_senders:
+            assert all(transaction.sender for transaction in found)
+        return found
+
+    def build_from(self, candidates: list[Transaction]) -> Block:
         head = self.chain.head()
         attributes = PayloadAttributes(head.timestamp + 2, bytes(32), self._fee_recipient, bytes(32))
         block = self.chain.build(head.hash, attributes, candidates)
@@ -85,10 +95,21 @@ class Stock:
         self._chain = chain_class.from_genesis(AtomicDB(), params, state)
 
     def build(self, raw: list[bytes], like: Block) -> None:
-        """`mine_all` as it comes; the header gets our block's fee recipient and time."""
+        """From encodings, as `Ours.build`."""
+        self.build_from(self.decode(raw), like)
+
+    def decode(self, raw: list[bytes], *, with_senders: bool = False) -> list[Any]:
+        """py-evm keeps a sender that was recovered once, too."""
         builder = self._chain.get_vm().get_transaction_builder()
+        found = [builder.decode(item) for item in raw]
+        if with_senders:
+            assert all(transaction.sender for transaction in found)
+        return found
+
+    def build_from(self, transactions: list[Any], like: Block) -> None:
+        """`mine_all` as it comes; the header gets our block's fee recipient and time."""
         self._chain.mine_all(
-            [builder.decode(item) for item in raw],
+            transactions,
             coinbase=like.header.fee_recipient,
             timestamp=like.header.timestamp,
             mix_hash=like.header.prev_randao,
