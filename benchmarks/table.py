@@ -30,7 +30,7 @@ def evm_rows() -> list[Row]:
         return []
     rows: list[Row] = []
     for what, row in found["results"].items():
-        beside = f"stock py-evm {row['stock_py_evm']:,.1f}" + (f", anvil {row['anvil']:,.1f}" if row["anvil"] else "")
+        beside = f"stock py-evm {row['stock_py_evm']:,.1f}" + (f", anvil {row['anvil']:,.1f}" if row.get("anvil") else "")
         if row["unit"] == "transactions/s":
             ours = f"{row['ours']:,.0f} transactions per CPU-second"
             rows.append((f"blocks of 400: {what}", ours, beside, f"{row['ratio']:.1f}×"))
@@ -78,16 +78,15 @@ def inference_rows() -> list[Row]:
 
 
 def perplexity_rows() -> list[Row]:
-    found = read("perplexity")
-    if found is None:
-        return []
     return [
         (
-            f"perplexity on {found['tokens']:,} tokens",
+            f"perplexity on {found['tokens']:,} tokens{weights}",
             f"exact {found['perplexity_exact']:.3f}",
             f"transformers fp32 {found['perplexity_fp32_transformers']:.3f}",
             f"{found['increase_percent']:+.2f} %",
         )
+        for name, weights in (("perplexity", ""), ("perplexity_int4", ", weights of 4 bits"))
+        if (found := read(name)) is not None
     ]
 
 
