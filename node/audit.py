@@ -16,7 +16,7 @@ import trio
 
 from openledger.evm_ext.proofs.eip712 import InvalidSignature
 from openledger.evm_ext.proofs.merkle import StandardTree
-from openledger.evm_ext.proofs.receipt import Receipt, ledger_domain, tokens_hash
+from openledger.evm_ext.proofs.receipt import Mode, Receipt, ledger_domain, mode_of, tokens_hash
 from openledger.evm_ext.proofs.settlement import (
     InvalidSettlement,
     Settlement,
@@ -30,13 +30,18 @@ from openledger.kernels.attribution.client import AttributionClient
 from openledger.kernels.attribution.errors import AttributionError
 from openledger.kernels.attribution.messages import Attributed
 from openledger.kernels.engine.client import EngineClient, EngineError
-from openledger.kernels.engine.messages import SCHEMA_DIALECT, Adapter, Verify
+from openledger.kernels.engine.messages import SCHEMA_DIALECT, Adapter, Verified, Verify
 from openledger.kernels.model.tokenizer import ModelTokenizer, PromptError
 from openledger.node.catalog import Catalog, ReleaseNotReady, ServedRelease, UnknownRelease
 from openledger.node.inference import prompt_tokens, stop_reason_of
 from openledger.node.prompt import last_question, template_hash
 from openledger.node.records import AnswerBody, ChatRequest, InvalidRecord, decode_receipt_list, retrieval_root
 from openledger.node.registry import NotRegistered, Registry
+
+ATTESTED_LIMITS = (
+    "attested: not drawn again. Activations tell a missing or another adapter and another model; not coarser weights, "
+    "nor which of the likely tokens was drawn"
+)
 
 Verdict = Literal["good", "false", "unchecked"]
 """`unchecked`: something needed for the check is not here."""
@@ -156,6 +161,13 @@ class Auditor:
         yield _finding(
             "model", same, f"{manifest.base_model} under {manifest.numerics}", "the release is of another model"
         )
+        attested = receipt.mode == Mode.ATTESTED
+        yield _finding(
+            "mode",
+            receipt.mode == mode_of(manifest.numerics),
+            "attested: nobody can recompute its tokens" if attested else "exact",
+            f"{manifest.numerics} gives no exact answers" if not attested else f"{manifest.numerics} is exact",
+        )
 
         passages = body.retrieval.chunks if body.retrieval else []
         try:
@@ -188,7 +200,7 @@ class Auditor:
                     max_tokens=body.request.max_tokens,
                     output_tokens=body.output_tokens,
                     stop_reason=body.stop_reason,
-                    fingerprint=receipt.fingerprint,
+                    fingerprint=body.activations if attested else receipt.fingerprint,
                     adapters=adapters,
                     sampling=body.request.sampling,
                     seed=body.request.seed,
@@ -200,10 +212,8 @@ class Auditor:
         except EngineError as error:
             yield Finding("tokens", "unchecked", str(error))
         else:
-            yield _finding("tokens", verified.ok, f"all {len(body.output_tokens)} sampled again alike", verified.detail)
-            yield _finding(
-                "fingerprint", verified.fingerprint == receipt.fingerprint, f"0x{verified.fingerprint.hex()}"
-            )
+            for finding in _attested(body, receipt, verified) if attested else _exact(body, receipt, verified):
+                yield finding
         reason = stop_reason_of(body.stop_reason, body.output_tokens, self._tokenizer.end_tokens)
         yield _finding(
             "output",
@@ -321,6 +331,20 @@ class Auditor:
 
 def _finding(name: str, good: bool, detail: str = "", otherwise: str = "") -> Finding:
     return Finding(name, "good" if good else "false", detail if good else otherwise or detail)
+
+
+def _exact(body: AnswerBody, receipt: Receipt, verified: Verified) -> Iterator[Finding]:
+    """What teacher forcing says of an exact answer: everything."""
+    yield _finding("tokens", verified.ok, f"all {len(body.output_tokens)} sampled again alike", verified.detail)
+    yield _finding("fingerprint", verified.fingerprint == receipt.fingerprint, f"0x{verified.fingerprint.hex()}")
+
+
+def _attested(body: AnswerBody, receipt: Receipt, verified: Verified) -> Iterator[Finding]:
+    """What it says of an attested one: whether the activations are those of this model and these adapters."""
+    committed = keccak256(body.activations) == receipt.fingerprint
+    yield _finding("fingerprint", committed, "of its activations", "the activations are not those of the receipt")
+    yield _finding("activations", verified.ok, verified.detail)
+    yield Finding("tokens", "unchecked", ATTESTED_LIMITS)
 
 
 def _sources(request: ChatRequest) -> str:

@@ -65,6 +65,12 @@ class EngineConfig(BaseModel):
     max_batch: int = Field(16, ge=1, le=256, description="sequences decoded together")
     max_context_tokens: int = Field(2048, ge=64, le=8192)
     max_output_tokens: int = Field(512, ge=1, le=8192)
+    numerics: Literal["exact-1", "bf16"] = Field(
+        "exact-1",
+        description="bf16 is faster on a GPU; its answers are attested: nobody can recompute their tokens, and only "
+        "releases made under bf16 are served",
+    )
+    weight_bits: Literal[8, 4] = Field(8, description="4 halves the memory of the layers; releases are of either")
     answer_timeout_s: float = Field(
         600.0, gt=0, description="how long an answer may take; what there is then is the whole of it"
     )

@@ -22,7 +22,7 @@ import structlog
 import trio
 from msgspec import structs
 
-from openledger.evm_ext.proofs.receipt import Receipt, StopReason, Visibility, ledger_domain, mode_of, tokens_hash
+from openledger.evm_ext.proofs.receipt import Mode, Receipt, StopReason, Visibility, ledger_domain, mode_of, tokens_hash
 from openledger.evm_ext.proofs.settlement import encode_entries
 from openledger.evm_ext.proofs.split import token_price
 from openledger.genesis.hashing import keccak256
@@ -401,16 +401,18 @@ class Inference:
         channel_id = request.channel_id
         owed = self._fee(release, len(answer.prompt_tokens), len(finished.output_tokens))
         vector = tuple((contribution, weight) for contribution, weight in attributed.vector)
+        mode = mode_of(release.manifest.numerics)
+        attested = mode == Mode.ATTESTED
         receipt = Receipt(
             release=release.id,
             numerics=release.manifest.numerics,
-            mode=mode_of(release.manifest.numerics),
+            mode=mode,
             request_hash=request.hash,
             prompt_tokens_hash=tokens_hash(answer.prompt_tokens),
             output_tokens_hash=tokens_hash(finished.output_tokens),
             stop_reason=stop_reason_of(finished.stop_reason, finished.output_tokens, self._tokenizer.end_tokens),
             sampling_hash=request.sampling_hash,
-            fingerprint=finished.fingerprint,
+            fingerprint=keccak256(finished.fingerprint) if attested else finished.fingerprint,
             retrieval_root=retrieval_root(answer.retrieval),
             evidence_hash=attributed.evidence_hash,
             vector_hash=keccak256(encode_entries(vector)),
@@ -439,6 +441,7 @@ class Inference:
                     receipt=receipt.to_json(),
                     signature=receipt.sign(self._domain, self._provider.private_key),
                     voucher_signature=admission.voucher.signature,
+                    activations=finished.fingerprint if attested else b"",
                 )
                 booked = BookedReceipt(
                     receipt_hash, channel_id, release.id, before, before + owed, encode_entries(vector), b""

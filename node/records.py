@@ -134,7 +134,11 @@ def retrieval_root(retrieval: Retrieval | None) -> bytes:
 
 
 class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
-    """The body behind a receipt. `receipt` is the typed message by EIP-712's names, bytes as 0x hex."""
+    """The body behind a receipt. `receipt` is the typed message by EIP-712's names, bytes as 0x hex.
+
+    `activations` is there for an attested answer: the fingerprint of its activations, 258 bytes for every 32 tokens, whose
+    keccak the receipt's `fingerprint` is.
+    """
 
     request: ChatRequest
     prompt_tokens: list[int]
@@ -147,6 +151,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     receipt: dict[str, int | str]
     signature: bytes
     voucher_signature: bytes
+    activations: bytes = b""
 
     def encode(self) -> bytes:
         """Raises InvalidRecord above 1 MiB, which the API's limits keep an answer below."""

@@ -190,6 +190,8 @@ async def _open_checking(stack: AsyncExitStack, node: RollupNode, registered: Re
                 threads=config.engine.threads or max(1, (os.cpu_count() or 1) // 2),
                 max_batch=config.engine.max_batch,
                 max_context=config.engine.max_context_tokens,
+                numerics=config.engine.numerics,
+                weight_bits=config.engine.weight_bits,
             )
         )
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from openledger.evm_ext.proofs.receipt import mode_of
 from openledger.kernels.engine.messages import Adapter
 from openledger.node.api.errors import ApiError, answering
 from openledger.node.api.parameters import UsedModel, refuse
@@ -163,6 +164,7 @@ def _shown(release: ServedRelease) -> dict[str, Any]:
             "release_hash": "0x" + manifest.hash.hex(),
             "base_model": manifest.base_model,
             "numerics": manifest.numerics,
+            "mode": mode_of(manifest.numerics).name.lower(),
             "datanets": [{"datanet": pin.datanet, "version": pin.version} for pin in manifest.datanets],
             "price_in_micro_open_per_1000": release.price_in,
             "price_out_micro_open_per_1000": release.price_out,

@@ -21,7 +21,7 @@ from openledger.genesis.parameters import Split
 from openledger.kernels.attribution.client import AttributionClient, AttributionConfig, open_attribution
 from openledger.kernels.engine.client import EngineClient, open_engine
 from openledger.kernels.engine.config import EngineConfig
-from openledger.kernels.engine.messages import Adapter
+from openledger.kernels.engine.messages import Adapter, Ready
 from openledger.kernels.model.tokenizer import ModelTokenizer, load_tokenizer
 from openledger.node.api.adapters import AdaptersApi
 from openledger.node.api.chat import ChatApi
@@ -239,9 +239,11 @@ class Desk:
             self.release_of(3, "theirs", digests[1], OTHER_OWNER),
         ]
 
-    def release_of(self, number: int, name: str, adapter: bytes, owner: bytes) -> ServedRelease:
-        """A release of the engine's model."""
-        info = self.engine.info
+    def release_of(
+        self, number: int, name: str, adapter: bytes, owner: bytes, info: Ready | None = None
+    ) -> ServedRelease:
+        """A release of the engine's model, or of another engine's."""
+        info = info or self.engine.info
         assert info is not None
         manifest = ReleaseManifest(
             name=name,

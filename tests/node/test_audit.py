@@ -239,6 +239,7 @@ def sign(desk: Desk, body: AnswerBody, key: Wallet = PROVIDER, **fields: Any) ->
         ("passages", {"retrieval_root": b"\x01" * 32}),
         ("vector", {"vector_hash": b"\x01" * 32}),
         ("fee", {"cumulative_after": 1 << 40}),
+        ("mode", {"mode": 1}),
     ],
 )
 def test_a_receipt_that_says_something_else_is_found(desk: Desk, finding: str, fields: dict[str, Any]) -> None:
@@ -272,3 +273,54 @@ def test_a_body_that_is_none_is_found(desk: Desk) -> None:
     desk.content.put_named(b"\x05" * 32, msgspec.msgpack.encode({"a": 1}))
     assert verdicts(desk, b"\x05" * 32) == {"body": "false"}
     assert verdicts(desk, b"\x06" * 32) == {"body": "unchecked"}
+
+
+# attested answers
+
+
+@pytest.fixture(scope="module")
+def fast(desk: Desk, open_other: Callable[..., EngineClient]) -> Iterator[EngineClient]:
+    """An engine in bf16, with a release of its own: number 4, of the same adapter as number 2."""
+    engine = open_other("model", 1, numerics="bf16")
+    listed = list(desk.shelf.listed)
+    desk.shelf.listed.append(desk.release_of(4, "fast", adapter(desk, "lora").digest, b"\x0a" * 20, engine.info))
+    yield engine
+    desk.shelf.listed[:] = listed
+
+
+def test_an_attested_answer_says_so_and_is_never_found_wholly_true(desk: Desk, fast: EngineClient) -> None:
+    receipt = answer(desk, fast, "fast", max_tokens=40)
+    shown = desk.get(f"/v1/receipts/0x{receipt.hex()}").json()
+    assert shown["receipt"]["mode"] == 1
+    assert shown["marks"]["tokens"] == "attested"
+    assert desk.get("/v1/models/fast").json()["openledger"]["mode"] == "attested"
+    found = desk.audit(receipt, fast)
+    verdict = {name: finding.verdict for name, finding in found.items()}
+    assert verdict["activations"] == verdict["fingerprint"] == verdict["mode"] == "good", found
+    assert verdict["tokens"] == "unchecked"
+    assert "not drawn again" in found["tokens"].detail
+    body = AnswerBody.decode(desk.content.get_named(receipt) or b"")
+    assert len(body.activations) % 258 == 0
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda request: changed(request, adapters=[]),
+        lambda request: changed(request, prompt_tokens=[*request.prompt_tokens, 32]),
+    ],
+    ids=["no adapter", "another prompt"],
+)
+def test_an_attested_answer_made_otherwise_is_found_false(desk: Desk, fast: EngineClient, lie: Any) -> None:
+    found = desk.audit(answer(desk, Cheat(fast, lie), "fast", max_tokens=40), fast)
+    assert found["activations"].verdict == "false", found
+    assert found["signature"].verdict == "good"
+
+
+def test_activations_that_are_not_the_receipts_are_found(desk: Desk, fast: EngineClient) -> None:
+    body = AnswerBody.decode(desk.content.get_named(answer(desk, fast, "fast")) or b"")
+    for activations in (b"", body.activations[:-1], bytes(258)):
+        found = desk.audit(sign(desk, changed(body, activations=activations)), fast)
+        assert found["fingerprint"].verdict == "false", found
+    lied = sign(desk, body, mode=0)
+    assert desk.audit(lied, fast)["mode"].verdict == "false"

@@ -59,7 +59,7 @@ async function loadModels() {
   $("model").replaceChildren(...models.map((model) => h("option", {
     value: model.id, selected: model.id === chosen,
     title: `${open(model.openledger.price_out_micro_open_per_1000)} for 1,000 tokens out`,
-  }, model.id)));
+  }, model.openledger.mode === "attested" ? `${model.id} (attested)` : model.id)));
 }
 
 function busy(controller) {

@@ -48,6 +48,8 @@ function show(digest) {
         h("dt", {}, "question"), h("dd", {}, found.messages.at(-1)?.content ?? ""),
         h("dt", {}, "answer"), h("dd", {}, found.text),
         h("dt", {}, "tokens"), h("dd", {}, `${found.prompt_tokens} in, ${found.output_tokens} out`),
+        h("dt", {}, "mode"), h("dd", {}, found.marks.tokens === "exact" ? "exact: anyone can recompute every token"
+          : "attested: its tokens cannot be recomputed, only its activations compared"),
         h("dt", {}, "fee"), h("dd", {}, open(found.fee_micro_open)),
         h("dt", {}, "state"), h("dd", {}, found.state ? chip(found.state) : "given by another node")),
       ...(await why(digest)),
