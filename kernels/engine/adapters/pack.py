@@ -34,8 +34,8 @@ def quantize_adapter(modules: Mapping[tuple[int, str], ModuleEntry], data: bytes
         into = packed.module(layer, module)
         head = config.head_size if module in ("q_proj", "k_proj") else 0
         # `into.b` is a transposed view: what lies in memory is [rank, N].
-        finite = _quantize_rows(_values(data, entry.a), into.a, into.a_scales)
-        finite &= _quantize_columns(_values(data, entry.b), into.b.T, into.b_scales, head)
+        finite = _quantize_rows(tensor_values(data, entry.a), into.a, into.a_scales)
+        finite &= _quantize_columns(tensor_values(data, entry.b), into.b.T, into.b_scales, head)
         if not finite:
             raise AdapterRefused(f"layer {layer} {module} of the adapter holds numbers that are not finite")
         place, _, index, _ = packed.layout.find(layer, module)
@@ -43,7 +43,8 @@ def quantize_adapter(modules: Mapping[tuple[int, str], ModuleEntry], data: bytes
     return packed
 
 
-def _values(data: bytes, entry: TensorEntry) -> Any:
+def tensor_values(data: bytes, entry: TensorEntry) -> Any:
+    """A matrix of an adapter's weights file, binary32."""
     count = entry.shape[0] * entry.shape[1]
     if entry.dtype == "F32":
         return np.frombuffer(data, "<f4", count, entry.offset).reshape(entry.shape)
