@@ -193,7 +193,7 @@ class ServingEngine:
         }
         lora = self._place(pack_adapter(modules, self.model.config))
         sampling = Sampling(temperature_milli=1000)
-        for prompt in (1, 200):
+        for prompt in (1, min(200, self.max_context - 2)):
             request = Generate(
                 request_id="",
                 prompt_tokens=[0] * prompt,

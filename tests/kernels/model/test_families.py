@@ -1,7 +1,10 @@
 """Each family beside transformers: the same logits but for quantisation, from a folder and from a GGUF of the same weights."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,13 @@ import pytest
 import torch
 
 from openledger.kernels.engine.adapters import inspect_adapter, read_adapter
+from openledger.kernels.engine.config import EngineConfig
+from openledger.kernels.engine.engine import ServingEngine
+from openledger.kernels.engine.messages import Generate, Sampling
 from openledger.kernels.engine.residency import stack_adapter
 from openledger.kernels.model.errors import DamagedModel, ModelError, ModelMissing, UnsupportedModel
 from openledger.kernels.model.files import open_model
-from openledger.kernels.model.generate import Draw, generate
+from openledger.kernels.model.generate import Draw, generate, request_hash
 from openledger.kernels.model.huggingface import HuggingFaceFolder, config_from_json
 from openledger.kernels.model.load import Model, load_model
 from openledger.kernels.model.memory import weight_bytes
@@ -312,3 +318,48 @@ def test_the_command_says_what_a_model_is_and_why_it_is_refused(
     refused = CliRunner().invoke(app, ["info", str(other)])
     assert isinstance(refused.exception, StartupError)
     assert "cannot be served: the model's activation is 'gelu'" in str(refused.exception)
+
+
+def test_the_engine_serves_a_family_in_four_bits_as_generate_answers(
+    made: dict[str, tuple[Any, Path]], tmp_path: Path
+) -> None:
+    model = load(made["qwen3"][1], tmp_path, weight_bits=4)
+    draw = Draw(temperature_milli=900, seed=bytes(range(32)))
+    (answer,) = generate(model, [TOKENS[:9]], max_tokens=4, draw=draw)
+    engine = ServingEngine(model, EngineConfig(cache_folder=str(tmp_path), max_context=128, kv_tokens=512))
+    engine.warm_up()
+    request = Generate(
+        request_id="1", prompt_tokens=TOKENS[:9], max_tokens=4, sampling=Sampling(temperature_milli=900), seed=draw.seed,
+        request_hash=request_hash(TOKENS[:9], draw),
+    )  # fmt: skip
+    assert engine.submit(request) == []
+    messages: list[Any] = []
+    while not engine.idle:
+        messages += engine.step()
+    engine.close()
+    assert tuple(messages[-1].output_tokens) == answer.tokens
+    assert messages[-1].fingerprint == answer.fingerprint
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("name", "bits"), [("qwen2", "8"), ("qwen3", "4")])
+def test_the_command_runs_a_folder_and_the_triton_interpreter_prints_the_same(
+    made: dict[str, tuple[Any, Path]], tmp_path: Path, name: str, bits: str
+) -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux only")
+    (tmp_path / "prompts.txt").write_text("the fox\n")
+    printed = []
+    for backend, cut in (("host", "128"), ("interpret", "3")):
+        line = [
+            sys.executable, "-P", "-m", "openledger.node.cli.main", "model", "run", "--prompts", str(tmp_path / "prompts.txt"),
+            "--model", str(made[name][1]), "--weight-bits", bits, "--backend", backend, "--chunk", cut, "--threads", "1",
+            "--max-tokens", "2", "--json",
+        ]  # fmt: skip
+        environment = {**os.environ, "OPENLEDGER_DATA_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        environment.pop("TRITON_INTERPRET", None)
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=600, env=environment)
+        assert done.returncode == 0, done.stderr
+        printed.append(json.loads(done.stdout))
+    assert printed[0] == printed[1]
+    assert len(printed[0][0]["tokens"]) == 2

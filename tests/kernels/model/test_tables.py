@@ -33,6 +33,39 @@ def test_sampled_entries_are_what_the_build_script_makes() -> None:
         assert rotary[at : at + 8] == build.binary32(mpmath.cos(angle)) + build.binary32(mpmath.sin(angle))
 
 
+def test_tables_made_at_import_are_correctly_rounded_and_equal_the_shipped_one() -> None:
+    from openledger.genesis.tables import build
+    from openledger.kernels.model.rotary_table import Llama3Scaling, rotary_table
+
+    mpmath.mp.dps = build.DIGITS
+    assert rotary_table(100000.0, 64, 8192).tobytes() == load_table(rotary_name(100000.0, 64))
+    tables = [
+        (1e6, rotary_table(1e6, 128, 3000)),
+        (5e5, rotary_table(5e5, 128, 3000, Llama3Scaling(8.0, 1.0, 4.0, 8192))),
+    ]
+    for base, table in tables:
+        for position, pair in (
+            (0, 63),
+            (1, 0),
+            (1, 63),
+            (17, 1),
+            (2999, 0),
+            (2999, 28),
+            (2999, 30),
+            (2999, 33),
+            (777, 45),
+        ):
+            frequency = mpmath.power(base, -mpmath.mpf(2 * pair) / 128)
+            if base == 5e5:
+                turns = 8192 * frequency / (2 * mpmath.pi)
+                share = min(max((turns - 1) / 3, 0), 1)
+                frequency = (1 - share) * frequency / 8 + share * frequency
+            expected = build.binary32(mpmath.cos(position * frequency)) + build.binary32(
+                mpmath.sin(position * frequency)
+            )
+            assert table[position, pair].tobytes() == expected
+
+
 def test_binary32_rounding_of_the_build_agrees_with_struct() -> None:
     from openledger.genesis.tables.build import binary32
 

@@ -1,5 +1,6 @@
 """The test vectors of the folder's README: what is written there is what the code gives."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -12,9 +13,14 @@ from openledger.genesis.tables import EXP, load_table
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.engine import ServingEngine
 from openledger.kernels.engine.messages import Finished, Generate, Sampling
+from openledger.kernels.model.files import open_model
 from openledger.kernels.model.load import Model
+from openledger.kernels.model.quantize4 import quantize_rows
+from openledger.kernels.model.rotary_table import Llama3Scaling, rotary_table
 from openledger.kernels.model.tokenizer import Message
+from openledger.kernels.model.weights import load_weights
 from openledger.kernels.ops.fingerprint import chain_next, chain_start, fingerprint_keys, hash_logits
+from openledger.kernels.ops.head_norm import norm_heads
 from openledger.kernels.ops.quantize import quantize
 from openledger.kernels.ops.sampling import candidates, draw
 
@@ -45,6 +51,26 @@ def test_small_vectors() -> None:
     assert f"`{hashed:016x}`" == row("hash of those logits")
     start = chain_start(SEED)
     assert f"`{start.hex()}`; `{chain_next(start, hashed, 2).hex()}`" == row("F[0]; F[1]")
+
+
+def test_vectors_of_the_families_and_of_four_bits() -> None:
+    def sha(base: float, scaling: Llama3Scaling | None) -> str:
+        return f"`{hashlib.sha256(rotary_table(base, 128, 1024, scaling).tobytes()).hexdigest()}`"
+
+    assert row("SHA-256 of a rotary table") == sha(10000.0, None)
+    assert row("likewise with llama3") == sha(500000.0, Llama3Scaling(8.0, 1.0, 4.0, 8192))
+    head, weight = torch.tensor([[1.0, -0.5, 0.001, 3.25]]), torch.tensor([1.0, 2.0, 0.5, 1.0])
+    norm_heads(head, weight, weight, torch.tensor(1e-6), 1, 0, torch.zeros(1, dtype=torch.bool))
+    assert row("norm of the head") == f"`{' '.join(f'{bits:08x}' for bits in head.numpy().view(np.uint32)[0])}`"
+    packed, groups, scales = quantize_rows(((np.arange(40) ** 2 % 37 - 11) / 8).astype(np.float32)[None])
+    found = f"`{packed.tobytes().hex()}`; `{groups.tobytes().hex()}`; `{scales.view(np.uint32)[0]:08x}`"
+    assert row("4 bits of") == found
+
+
+@pytest.mark.slow
+def test_the_root_of_smollm2_in_four_bits(model: Model, model_cache: Path) -> None:
+    files = open_model(cache_folder=model_cache)
+    assert row("the same model in 4 bits") == f"`{load_weights(files, model.config, model_cache, bits=4).root.hex()}`"
 
 
 def test_roots_and_hashes(model: Model) -> None:
