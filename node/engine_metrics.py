@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from openledger.kernels.engine.client import EngineClient
+from openledger.kernels.engine.messages import Load
 
 TOKEN_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 RATE_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
@@ -83,11 +84,41 @@ class EngineMetrics(Collector):
         tokens.add_metric(["prompt"], load.prompt_tokens_total)
         tokens.add_metric(["generated"], load.generated_tokens_total)
         yield tokens
-        yield GaugeMetricFamily("openledger_adapters_resident", "Adapters in memory", value=load.adapters_resident)
-        asked = CounterMetricFamily("openledger_adapter_requests", "Adapters asked for", labels=["found"])
-        asked.add_metric(["resident"], load.adapter_hits_total)
-        asked.add_metric(["loaded"], load.adapter_loads_total)
-        yield asked
+        yield CounterMetricFamily(
+            "openledger_engine_preemptions",
+            "How often a request gave its room in the cache to another and was computed again",
+            value=load.preemptions_total,
+        )
+        yield from _adapters(load)
+
+
+def _adapters(load: Load) -> Iterator[Metric]:
+    """By tier: the accelerator's memory, the host's, and the disk's integer forms of what comes from elsewhere."""
+    held = GaugeMetricFamily("openledger_adapters", "Adapters in a tier of memory", labels=["tier"])
+    held.add_metric(["device"], load.adapters_on_device)
+    held.add_metric(["host"], load.adapters_resident)
+    yield held
+    size = GaugeMetricFamily("openledger_adapter_bytes", "What they take", labels=["tier"])
+    size.add_metric(["device"], load.adapter_device_bytes)
+    size.add_metric(["host"], load.adapter_host_bytes)
+    yield size
+    asked = CounterMetricFamily(
+        "openledger_adapter_requests",
+        "Adapters asked for in a tier, and whether they were there: what is not in one is asked for in the next",
+        labels=["tier", "found"],
+    )
+    from_source = load.adapter_loads_total - load.adapter_disk_hits_total
+    for tier, found, missed in (
+        ("device", load.adapter_device_hits_total, load.adapter_device_loads_total),
+        ("host", load.adapter_hits_total, load.adapter_loads_total),
+        ("disk", load.adapter_disk_hits_total, from_source),
+    ):
+        asked.add_metric([tier, "yes"], found)
+        asked.add_metric([tier, "no"], missed)
+    yield asked
+    yield CounterMetricFamily(
+        "openledger_adapter_evictions", "Adapters that made room for others", value=load.adapter_evictions_total
+    )
 
 
 class AnswerWatch:

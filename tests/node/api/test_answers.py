@@ -4,6 +4,8 @@ what the receipts say, and another node finds every receipt true."""
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -192,10 +194,32 @@ def test_every_answer_names_its_request(desk: Desk) -> None:
     assert desk.get("/v1/models").headers["x-request-id"]
 
 
-def test_metrics_tell_of_every_answer(desk: Desk) -> None:
+def test_metrics_tell_of_every_answer_and_of_adapters_by_tier(desk: Desk) -> None:
     before = desk.metric("openledger_answer_seconds_count")
     tokens = good(desk.post(COMPLETIONS, completion(n=2, max_tokens=8)))["usage"]["completion_tokens"]
     assert desk.metric("openledger_answer_seconds_count") == before + 2
     assert desk.metric("openledger_first_token_seconds_count") == before + 2
     assert desk.metric("openledger_between_tokens_seconds_count") >= tokens - 2
     assert desk.metric("openledger_answer_tokens_per_second_count") >= 1
+    for _ in range(2):
+        good(desk.post(COMPLETIONS, completion(model="lora")))
+    host = 'openledger_adapter_requests_total{found="%s",tier="host"}'
+    requests = 'openledger_engine_requests{state="%s"}'
+
+    def told() -> bool:
+        asked = desk.metric(host % "yes") + desk.metric(host % "no")
+        return asked >= 2 and desk.metric(requests % "waiting") == desk.metric(requests % "running") == 0
+
+    wait_for(told, "the engine's word")
+    assert desk.metric(host % "no") == desk.metric('openledger_adapters{tier="host"}') == 1
+    assert desk.metric('openledger_adapter_bytes{tier="host"}') > 0
+    assert desk.metric('openledger_engine_tokens_total{kind="generated"}') > 0
+    assert desk.metric("openledger_engine_preemptions_total") == 0
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """The engine tells of itself once a second, and when it has nothing to do."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
