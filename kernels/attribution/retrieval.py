@@ -20,7 +20,7 @@ from openledger.kernels.documents import Document
 CHUNK_CHARACTERS: Final = 800
 SCALE_BITS: Final = int(struct.unpack(">I", struct.pack(">f", QUANTUM))[0])
 MAX_K: Final = 64
-_ROWS: Final = 8192
+_MANY_ROWS: Final = 4096
 
 Vectors = NDArray[np.int8]
 
@@ -105,13 +105,27 @@ def commit_vectors(tree: DomainTree, embedder_hash: bytes) -> bytes:
 def dot_products(vectors: Vectors, query: bytes) -> NDArray[np.int64]:
     """The integer dot product of every row with the query.
 
-    Computed by binary32 matrix products, which are exact here in any order of summation: 384 · 128 · 128 < 2**24.
+    Few rows by a binary32 matrix product, which is exact here in any order of summation: 384 · 128 · 128 < 2**24. Many by
+    a compiled loop, which reads each number once.
     """
-    q = np.frombuffer(query, np.int8).astype(np.float32)
+    q = np.frombuffer(query, np.int8)
+    if len(vectors) < _MANY_ROWS:
+        return (vectors.astype(np.float32) @ q.astype(np.float32)).astype(np.int64)
+    from openledger.kernels.attribution.dots import dots
+
     scores = np.empty(len(vectors), np.int64)
-    for at in range(0, len(vectors), _ROWS):
-        scores[at : at + _ROWS] = vectors[at : at + _ROWS].astype(np.float32) @ q
+    dots(vectors, q, scores)
     return scores
+
+
+def best_rows(scores: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """The k rows with the highest scores, best first; ties go to the earlier row."""
+    if k < len(scores):
+        least = np.partition(scores, len(scores) - k)[-k]
+        rows = np.flatnonzero(scores >= least)
+    else:
+        rows = np.arange(len(scores))
+    return rows[np.argsort(-scores[rows], kind="stable")[:k]]
 
 
 def search(indexes: Sequence[Vectors], query: bytes, k: int, minimum_score: int) -> list[tuple[int, int, int]]:
@@ -129,6 +143,5 @@ def search(indexes: Sequence[Vectors], query: bytes, k: int, minimum_score: int)
     found: list[tuple[int, int, int]] = []
     for index, vectors in enumerate(indexes):
         scores = dot_products(vectors, query)
-        best = np.argsort(-scores, kind="stable")[:k]
-        found += [(index, int(row), int(scores[row])) for row in best if scores[row] >= minimum_score]
+        found += [(index, int(row), int(scores[row])) for row in best_rows(scores, k) if scores[row] >= minimum_score]
     return sorted(found, key=lambda f: (-f[2], f[0], f[1]))[:k]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from openledger.kernels.attribution import encoder
 from openledger.kernels.attribution.encoder import Encoder, model_folder
 from openledger.kernels.attribution.errors import ModelMissing
-from openledger.kernels.attribution.retrieval import CHUNK_CHARACTERS, cut, dot_products, search
+from openledger.kernels.attribution.retrieval import CHUNK_CHARACTERS, best_rows, cut, dot_products, search
 from openledger.kernels.documents import parse_document
 
 TEXTS = [
@@ -48,6 +48,23 @@ def test_dot_products_of_extreme_vectors_are_exact() -> None:
     rows = np.stack([np.full(384, v, np.int8) for v in (127, -128, 1, 0)])
     query = np.full(384, -128, np.int8).tobytes()
     assert dot_products(rows, query).tolist() == [-127 * 128 * 384, 128 * 128 * 384, -128 * 384, 0]
+
+
+def test_many_rows_are_searched_as_few_are() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.integers(-128, 128, (9_000, 384), dtype=np.int8)
+    rows[[17, 4_321, 8_999]] = 127
+    rows[5_000] = -128
+    query = rows[17].tobytes()
+    scores = dot_products(rows, query)
+    assert scores.tolist() == (rows.astype(np.int64) @ rows[17].astype(np.int64)).tolist()
+    in_order = np.argsort(-scores, kind="stable")
+    for k in (1, 3, 64):
+        assert best_rows(scores, k).tolist() == in_order[:k].tolist()
+    assert [row for _, row, _ in search([rows, rows[:2]], query, 3, 0)] == [17, 4_321, 8_999]
+    few = np.array([5, 5, 4, 5, -1])
+    assert best_rows(few, 2).tolist() == [0, 1]
+    assert best_rows(few, 9).tolist() == [0, 1, 3, 2, 4]
 
 
 def test_equal_scores_go_to_the_earlier_index_and_row() -> None:
