@@ -1,0 +1,1 @@
+"""What the inference benchmarks share: models and adapters of random numbers, clocks, the machine."""

@@ -1,0 +1,49 @@
+"""The benchmarks for GPUs run from end to end without one, at sizes of toys."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is made for Linux only")
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(name: str, out: Path, *more: str) -> Any:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("TRITON_INTERPRET", None)
+    command = [sys.executable, "-P", str(BENCHMARKS / name), "--toy", "--output", str(out), *more]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1500)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(out.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
+def test_kernels_are_measured_beside_torch(tmp_path: Path) -> None:
+    found = run("gpu_kernels.py", tmp_path / "out.json", "--rounds", "1")
+    assert found["toy"]
+    assert found["device"]
+    assert set(found["versions"]) == {"python", "torch", "triton"}
+    measured = {(row["what"], row["who"].partition(":")[0]) for row in found["results"]}
+    assert measured == {
+        (what, who) for what in ("LoRA of qkv", "paged decode") for who in ("exact-1", "bf16", "torch")
+    } | {("gate and up", "exact-1"), ("gate and up", "torch")}
+    assert all(row["microseconds"] > 0 for row in found["results"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
+def test_serving_is_measured_in_both_modes_beside_its_peers(tmp_path: Path) -> None:
+    found = run("gpu_serving.py", tmp_path / "out.json")
+    assert found["fingerprints"]["equal"]
+    for mode in ("exact-1", "bf16"):
+        assert [row["adapters"] for row in found["engine"][mode]["throughput"]] == [0, 1, 2]
+        assert found["engine"][mode]["adapters_over_slots"]["cliff"] > 0
+    assert [row["adapters"] for row in found["peers"]] == [0, 1, 2]
+    assert all(row["tokens_per_s"] > 0 for row in found["peers"])
