@@ -24,6 +24,14 @@ _WIDEST: Final = 127
 
 
 @kernel
+def _value(u: Any, m: Any, z: Any, inverse: Any) -> Any:
+    """floor((u + 128 m) / 256 m) + z clamped to 0 .. 15; `inverse` is 65536 / m rounded up."""
+    # 256 divides by a shift; what is left is below 400, where a product with the inverse is the exact quotient.
+    above = max(np.int32(np.int32(np.int32(u + np.int32(128) * m) >> np.int32(8)) + np.int32(z * m)), np.int32(0))
+    return min(np.int32(np.int32(above * inverse) >> np.int32(16)), np.int32(15))
+
+
+@kernel
 def _choose_group(row: Any) -> tuple[int, int]:
     """The multiplier and the zero for a row of 32."""
     lowest = np.int32(0)
@@ -31,16 +39,16 @@ def _choose_group(row: Any) -> tuple[int, int]:
         lowest = min(lowest, row[k])
     best, multiplier, zero = np.int64(-1), 1, 0
     for m in range(1, 16):
-        step, half = np.int32(_UNIT * m), np.int32(_UNIT // 2 * m)
-        around = int((half - lowest) // step)
+        step, inverse = np.int32(_UNIT * m), np.int32((65536 + m - 1) // m)
+        around = int((_UNIT // 2 * m - lowest) // step)
         for z in range(max(0, around - 2), min(15, around + 1) + 1):
             if m * max(z, 15 - z) > _WIDEST:
                 continue
             error = np.int64(0)
             for k in range(GROUP):
-                w = min(max(np.int32((row[k] + half) // step) + np.int32(z), np.int32(0)), np.int32(15))
-                rest = np.int64(row[k] - np.int32(w - np.int32(z)) * step)
-                error += rest * rest
+                w = _value(row[k], np.int32(m), np.int32(z), inverse)
+                rest = np.int32(row[k] - np.int32(np.int32(w - np.int32(z)) * step))
+                error += np.int64(rest) * np.int64(rest)
             if best < 0 or error < best:
                 best, multiplier, zero = error, m, z
     return multiplier, zero
@@ -54,10 +62,10 @@ def _choose(u: Any, packed: Any, groups: Any) -> None:
             row = u[n, group * GROUP : group * GROUP + GROUP]
             m, z = _choose_group(row)
             groups[n, group] = np.uint8(m + 16 * z)
-            step, half = np.int32(_UNIT * m), np.int32(_UNIT // 2 * m)
+            inverse = np.int32((65536 + m - 1) // m)
             shift = 4 if group % 2 else 0
             for k in range(GROUP):
-                w = min(max(np.int32((row[k] + half) // step) + np.int32(z), np.int32(0)), np.int32(15))
+                w = _value(row[k], np.int32(m), np.int32(z), inverse)
                 packed[n, group // 2 * GROUP + k] |= np.uint8(w << shift)
 
 
