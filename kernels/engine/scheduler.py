@@ -28,6 +28,9 @@ from openledger.kernels.engine.sequence import Sequence
 MAX_LOGIT_ROWS: Final = 64
 """Rows whose logits one sequence may ask for in a step: bounds memory when verifying."""
 
+_LEAST_PROMPT: Final = 16
+"""Positions of prompts that a step takes at least."""
+
 
 @dataclass
 class Scheduler:
@@ -69,8 +72,8 @@ class Scheduler:
         rows = [(sequence, 1) for sequence in ranked if sequence.decoding and self._grow(sequence)]
         room = self.config.max_step_tokens
         if rows:
-            room = max(room // 4, 32)
-        room -= len(rows)
+            # Never nothing: however many decode, prompts go on.
+            room = max(min(room, max(room // 4, 32)) - len(rows), min(room, _LEAST_PROMPT))
         logit_room = 4 * MAX_LOGIT_ROWS
         for sequence in ranked:
             if sequence.pages is None or sequence.decoding or room <= 0:
