@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from openledger.kernels.attribution.retrieval import Chunk, cut
 from openledger.kernels.documents import Document
@@ -27,6 +27,8 @@ _QUESTIONS: Final = (
 )
 _TOPIC_WORDS: Final = 2
 _FEWEST_TOKENS: Final = 8
+
+T = TypeVar("T")
 
 
 class ChatTokenizer(Protocol):
@@ -76,7 +78,7 @@ def make_examples(
         for chunk in cut(document):
             number += 1
             # The middle one of every so many, so that short collections hold one out too.
-            held = number % every == every // 2 + 1
+            held = number % every == (every // 2 + 1) % every
             (held_out if held else training).extend(quoter.quotations(document.title, chunk.text, number))
             if held:
                 held_out.extend(_passages(chunk.text, tokenizer, sequence_length))
@@ -93,7 +95,7 @@ def make_examples(
     return Examples(tuple(training), tuple(held_out))
 
 
-def batches(examples: Sequence[Example], size: int, epochs: int, seed: int) -> Iterator[tuple[Example, ...]]:
+def batches(examples: Sequence[T], size: int, epochs: int, seed: int) -> Iterator[tuple[T, ...]]:
     """The batches of all epochs, each epoch in its own order; the same seed gives the same batches."""
     for epoch in range(epochs):
         order = list(range(len(examples)))

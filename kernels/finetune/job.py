@@ -1,7 +1,7 @@
 """What a fine-tuning job is, and the messages it sends while it runs."""
 
 import math
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -10,6 +10,10 @@ from openledger.genesis.hashing import keccak256
 TARGET_MODULES: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MAX_RANK: Final = 256
 MAX_SEQUENCE: Final = 2048
+OBJECTIVES: Final = ("text", "preferences")
+QUANTIZATIONS: Final = ("none", "nf4")
+Objective = Literal["text", "preferences"]
+Quantization = Literal["none", "nf4"]
 DEFAULT_INSTRUCTION: Final = "Answer from these passages and cite them by number, like [1]."
 
 
@@ -82,7 +86,9 @@ class FineTuneJob(msgspec.Struct, tag=True, frozen=True):
     `output` is the adapter folder, which appears when complete; `work` holds checkpoints and the training record.
     `max_steps` bounds the optimiser steps, `epochs` the passes over the data; the lesser ends training.
     `base_model` is a GGUF file, empty for the installed SmolLM2-135M-Instruct. `instruction` is what a served chat
-    says before its passages, so that the adapter learns to answer as it will be asked.
+    says before its passages, so that the adapter learns to answer as it will be asked. With the objective `preferences` the
+    documents are JSON lines (`preferences.py`), and `beta` is how far the adapter may lead away from the base model: less
+    is further. `quantization` `nf4` holds the base model's layers in four bits while it is trained on.
     """
 
     documents: list[TrainingDocument]
@@ -99,6 +105,9 @@ class FineTuneJob(msgspec.Struct, tag=True, frozen=True):
     learning_rate: float = 1e-3
     held_out_ppm: int = 100_000
     instruction: str = DEFAULT_INSTRUCTION
+    objective: Objective = "text"
+    beta: float = 0.1
+    quantization: Quantization = "none"
     seed: int = 0
     threads: int = 0
     checkpoint_every: int = 10
@@ -124,6 +133,11 @@ class FineTuneJob(msgspec.Struct, tag=True, frozen=True):
                 raise InvalidJob(f"{name} is {getattr(self, name)}: it must be between {low} and {high}")
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 1):
             raise InvalidJob(f"learning_rate is {self.learning_rate}: it must be between 0 and 1")
+        if not (math.isfinite(self.beta) and 0 < self.beta <= 100):
+            raise InvalidJob(f"beta is {self.beta}: it must be above 0 and at most 100")
+        for name, kinds in (("objective", OBJECTIVES), ("quantization", QUANTIZATIONS)):
+            if getattr(self, name) not in kinds:
+                raise InvalidJob(f"{name} is {getattr(self, name)!r}: use {' or '.join(kinds)}")
         if len(self.instruction) > 1000:
             raise InvalidJob(f"the instruction has {len(self.instruction)} characters: it must be between 0 and 1000")
         if not self.documents:
@@ -144,17 +158,23 @@ class FineTuneJob(msgspec.Struct, tag=True, frozen=True):
             documents=[],
             data_versions=[],
         )
-        return keccak256(msgspec.json.encode(shaping)).hex()
+        told = msgspec.to_builtins(shaping)
+        for name, usual in (("objective", "text"), ("beta", 0.1), ("quantization", "none")):
+            if told[name] == usual:
+                del told[name]  # so that checkpoints from before there was a choice are still this job's
+        return keccak256(msgspec.json.encode(told)).hex()
 
 
 class FineTuneProgress(msgspec.Struct, tag=True, frozen=True):
-    """`stage`: loading, evaluating, training or writing. Losses are nats per token; None where not measured now."""
+    """`stage`: loading, evaluating, training or writing. Losses are nats per token (of preferences: per pair), `accuracy` the
+    share of held-out preferences that the model has right; None where not measured now."""
 
     stage: str
     step: int
     total: int
     loss: float | None = None
     held_out_loss: float | None = None
+    accuracy: float | None = None
     tokens_per_s: float = 0.0
     eta_s: float = 0.0
 

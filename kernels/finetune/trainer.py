@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ from openledger.kernels.finetune.job import (
     FineTuneProgress,
     NonFiniteLoss,
 )
+from openledger.kernels.finetune.preferences import Pairs, make_pairs, read_preferences
 from openledger.kernels.framing import BlockingFrameChannel, ChannelClosed
 from openledger.kernels.model.errors import ModelError
 from openledger.kernels.model.gguf import default_model_file
@@ -77,9 +78,8 @@ class Trainer:
             self._base_hash = content_hash(self._model_file.read_bytes()).hex()
         except OSError as error:
             raise BaseModelMissing(f"there is no model file {self._model_file}: {error.strerror}") from error
-        documents, self._data = _read_documents(job)
+        self._documents, self._data = _read_documents(job)
         self._identity = keccak256(json.dumps([job.digest(), self._base_hash, self._data]).encode()).hex()
-        self._documents = documents
 
     def run(self) -> FineTuneFinished:
         """Train, or return at once what an earlier run of the same job finished."""
@@ -88,15 +88,23 @@ class Trainer:
             return finished
         tokenizer = load_tokenizer(self._model_file)
         job = self._job
-        examples = make_examples(self._documents, tokenizer, job.sequence_length, job.held_out_ppm, job.instruction)
+        examples: Examples | Pairs
+        if job.objective == "preferences":
+            preferences = [
+                p for at, name, data in self._documents for p in read_preferences(f"contribution {at}: {name}", data)
+            ]
+            examples = make_pairs(preferences, tokenizer, job.sequence_length, job.held_out_ppm)
+        else:
+            documents = [_parsed(*document) for document in self._documents]
+            examples = make_examples(documents, tokenizer, job.sequence_length, job.held_out_ppm, job.instruction)
         steps = min(job.max_steps, batch_count(len(examples.training), job.batch_size, job.epochs))
         self._send(FineTuneProgress("loading", 0, steps))
         return self._train(examples, steps)
 
-    def _train(self, examples: Examples, steps: int) -> FineTuneFinished:
+    def _train(self, examples: Examples | Pairs, steps: int) -> FineTuneFinished:
         import torch
 
-        from openledger.kernels.finetune.evaluation import collate, mean_loss, summed_loss
+        from openledger.kernels.finetune.objective import Objective, PreferenceObjective, TextObjective
 
         job = self._job
         if job.threads:
@@ -108,18 +116,24 @@ class Trainer:
         parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         optimizer = torch.optim.AdamW(parameters.values(), lr=job.learning_rate, weight_decay=0.0)
         state = self._resume(parameters, optimizer) or _State(self._identity)
+        objective: Objective = (
+            PreferenceObjective(job.beta, job.batch_size, device)
+            if job.objective == "preferences"
+            else TextObjective(job.batch_size, device)
+        )
         precision = torch.autocast(device, torch.bfloat16, enabled=half)
         started = time.monotonic() - state.seconds
         model.train()
         if not state.held_out:
             self._send(FineTuneProgress("evaluating", 0, steps))
             with precision:
-                loss = mean_loss(model, examples.held_out, job.batch_size, device)
-            state.held_out.append((0, loss))
-            self._send(FineTuneProgress("evaluating", 0, steps, held_out_loss=loss))
+                base = objective.held_out(model, examples.held_out)
+            state.held_out.append((0, base.loss))
+            self._send(FineTuneProgress("evaluating", 0, steps, held_out_loss=base.loss, accuracy=base.accuracy))
         here = time.monotonic()
         tokens_before, first = state.tokens, state.step
-        for step, batch in enumerate(batches(examples.training, job.batch_size, job.epochs, job.seed), 1):
+        training: Sequence[Any] = examples.training
+        for step, batch in enumerate(batches(training, job.batch_size, job.epochs, job.seed), 1):
             if step <= first:
                 continue
             if step > steps:
@@ -127,8 +141,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = job.learning_rate * _schedule(step, steps)
             with precision:
-                summed, count = summed_loss(model, collate(batch, device))
-                loss_of_step = summed / count
+                loss_of_step = objective.loss(model, batch)
             value = float(loss_of_step.detach())
             if not math.isfinite(value):
                 raise NonFiniteLoss(f"the loss became {value} in step {step}: lower the learning rate")
@@ -154,33 +167,34 @@ class Trainer:
             )
             if step % job.evaluate_every == 0 and step < steps:
                 with precision:
-                    held = mean_loss(model, examples.held_out, job.batch_size, device)
-                state.held_out.append((step, held))
-                self._send(FineTuneProgress("evaluating", step, steps, held_out_loss=held))
+                    held = objective.held_out(model, examples.held_out)
+                state.held_out.append((step, held.loss))
+                self._send(FineTuneProgress("evaluating", step, steps, held_out_loss=held.loss, accuracy=held.accuracy))
             if step % job.checkpoint_every == 0 and step < steps:
                 state.seconds = time.monotonic() - started
                 self._checkpoint(state, parameters, optimizer)
         self._send(FineTuneProgress("evaluating", steps, steps))
         with precision:
-            tuned = mean_loss(model, examples.held_out, job.batch_size, device)
-        if not math.isfinite(tuned):
-            raise NonFiniteLoss(f"the adapter's held-out loss is {tuned}: lower the learning rate")
-        state.held_out.append((steps, tuned))
+            tuned = objective.held_out(model, examples.held_out)
+        if not math.isfinite(tuned.loss):
+            raise NonFiniteLoss(f"the adapter's held-out loss is {tuned.loss}: lower the learning rate")
+        state.held_out.append((steps, tuned.loss))
         state.seconds = time.monotonic() - started
-        self._send(FineTuneProgress("writing", steps, steps, held_out_loss=tuned))
+        self._send(FineTuneProgress("writing", steps, steps, held_out_loss=tuned.loss, accuracy=tuned.accuracy))
         write_folder(self._output, lambda folder: _save_adapter(model, folder))
         check_adapter(self._output)
-        record = self._record(examples, state, steps, device, half)
+        record = self._record(examples, state, steps, device, half, tuned.accuracy)
         write_folder(self._work / "record", lambda folder: _write_text(folder / RECORD, json.dumps(record, indent=1)))
         return FineTuneFinished(str(self._output), msgspec.json.encode(record))
 
     def _record(
         self,
-        examples: Examples,
+        examples: Examples | Pairs,
         state: _State,
         steps: int,
         device: str,
         half: bool,
+        accuracy: float | None,
     ) -> dict[str, Any]:
         """The training record: data, configuration, compute, seed and losses. Attested, not recomputable."""
         import peft
@@ -207,6 +221,9 @@ class Trainer:
                 "held_out_ppm": job.held_out_ppm,
                 "instruction": job.instruction,
                 "seed": job.seed,
+                "objective": job.objective,
+                "quantization": job.quantization,
+                **({"beta": job.beta} if job.objective == "preferences" else {}),
             },
             "examples": {"training": len(examples.training), "held_out": len(examples.held_out)},
             "steps": steps,
@@ -215,6 +232,7 @@ class Trainer:
             "held_out_losses": [[step, round(v, 6)] for step, v in state.held_out],
             "held_out_loss_base": round(state.held_out[0][1], 6),
             "held_out_loss_adapter": round(state.held_out[-1][1], 6),
+            **({} if accuracy is None else {"held_out_accuracy_adapter": round(accuracy, 6)}),
             "compute": {
                 "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
                 "threads": torch.get_num_threads(),
@@ -286,20 +304,26 @@ class Trainer:
         return state
 
 
-def _read_documents(job: FineTuneJob) -> tuple[list[Document], list[dict[str, Any]]]:
-    documents: list[Document] = []
+def _read_documents(job: FineTuneJob) -> tuple[list[tuple[int, str, bytes]], list[dict[str, Any]]]:
+    """(contribution, name, bytes) of each, and what the record says of them."""
+    documents: list[tuple[int, str, bytes]] = []
     data: list[dict[str, Any]] = []
     for item in sorted(job.documents, key=lambda d: d.contribution):
         path = Path(item.path)
         try:
             content = path.read_bytes()
-            documents.append(parse_document(item.name or path.name, content))
         except OSError as error:
             raise BadTrainingData(f"contribution {item.contribution}: cannot read {path}: {error.strerror}") from error
-        except DocumentError as error:
-            raise BadTrainingData(f"contribution {item.contribution}: {error}") from error
+        documents.append((item.contribution, item.name or path.name, content))
         data.append({"contribution": item.contribution, "content_hash": content_hash(content).hex()})
     return documents, data
+
+
+def _parsed(contribution: int, name: str, data: bytes) -> Document:
+    try:
+        return parse_document(name, data)
+    except DocumentError as error:
+        raise BadTrainingData(f"contribution {contribution}: {error}") from error
 
 
 def _load_model(path: Path, job: FineTuneJob, device: str, half: bool) -> Any:
@@ -309,6 +333,8 @@ def _load_model(path: Path, job: FineTuneJob, device: str, half: bool) -> Any:
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
+
+        from openledger.kernels.finetune.nf4 import freeze_in_nf4
     except ImportError as error:
         raise BaseModelMissing(
             f"fine-tuning needs the package {error.name}: pip install 'openledger-node[serve]'"
@@ -331,6 +357,8 @@ def _load_model(path: Path, job: FineTuneJob, device: str, half: bool) -> Any:
         base_model_name_or_path=BASE_NAME,
     )
     tuned = get_peft_model(model.to(device), config)
+    if job.quantization == "nf4":
+        log.info("base layers in four bits", bytes=freeze_in_nf4(tuned))
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -349,6 +377,10 @@ def _save_adapter(model: Any, folder: Path) -> None:
     config.inference_mode = True
     config.save_pretrained(str(folder))
     config.inference_mode = inference
+    # peft writes a set in whatever order it has in this process; the same adapter must have the same bytes.
+    written = json.loads((folder / CONFIG).read_text())
+    written["target_modules"] = sorted(written["target_modules"])
+    _write_text(folder / CONFIG, json.dumps(written, indent=2, sort_keys=True))
     assert {p.name for p in folder.iterdir()} == {CONFIG, WEIGHTS}
 
 

@@ -1,7 +1,9 @@
 """ModelFactory over REST: fine-tuning jobs and releases. Registering a release is signed by its owner and sent over
 JSON-RPC; what to sign is the answer of POST /v1/releases.
 
-POST /v1/fine-tunes               {"name", "datanets": [{"datanet", "version"}], "parameters": {"max_steps", …}}; 201
+POST /v1/fine-tunes               {"name", "datanets": [{"datanet", "version"}], "parameters": {"max_steps", …}}; 201.
+                                  "objective": "preferences" takes documents of lines {"prompt", "chosen", "rejected"}
+                                  and "beta"; "quantization": "nf4" holds the base model in four bits
 GET  /v1/fine-tunes               GET /v1/fine-tunes/{id}
 GET  /v1/fine-tunes/{id}/events   server-sent events from the beginning (or after ?after= / Last-Event-ID), then live
 POST /v1/fine-tunes/{id}/cancel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import trio
 import typer
@@ -45,7 +45,7 @@ def watching(console: Console, description: str) -> tuple[Progress, Any]:
     def show(event: dict[str, Any]) -> None:
         if event["kind"] == "interrupted":
             console.print(f"[yellow]{escape(event['message'])}[/yellow]")
-        for name, shown in (("loss", "loss"), ("held_out_loss", "held out")):
+        for name, shown in (("loss", "loss"), ("held_out_loss", "held out"), ("accuracy", "right")):
             if event.get(name) is not None:
                 losses[shown] = event[name]
         text = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
@@ -66,6 +66,17 @@ def start(
     epochs: Annotated[int, typer.Option(min=1)] = 3,
     rank: Annotated[int, typer.Option(min=1, max=256, help="LoRA rank.")] = 8,
     learning_rate: Annotated[float, typer.Option()] = 1e-3,
+    objective: Annotated[
+        Literal["text", "preferences"],
+        typer.Option(
+            help="text: to know the documents; preferences: to answer as people prefer (DPO), from documents of lines "
+            '{"prompt": …, "chosen": …, "rejected": …}.'
+        ),
+    ] = "text",
+    beta: Annotated[float, typer.Option(help="Of preferences: how closely to stay with the base model.")] = 0.1,
+    qlora: Annotated[
+        bool, typer.Option("--qlora", help="Hold the base model in four bits (NF4): less memory, slower steps.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     watch: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow it until it is done.")] = True,
     api: ApiUrl = None,
@@ -81,6 +92,9 @@ def start(
         "alpha": 2 * rank,
         "learning_rate": learning_rate,
         "seed": seed,
+        "objective": objective,
+        "beta": beta,
+        "quantization": "nf4" if qlora else "none",
     }
 
     async def run() -> None:
@@ -114,7 +128,7 @@ async def _watch(console: Console, node: Api, job: str, name: str) -> None:
         ended = await client.follow_finetune(node, job, show)
     console.print(f"job {job} is finished: `openledger release register NAME --job {job}` makes it a release")
     record = ended["record"] or {}
-    for key in ("held_out_loss_before", "held_out_loss_after", "held_out_loss"):
+    for key in ("held_out_loss_base", "held_out_loss_adapter", "held_out_accuracy_adapter"):
         if key in record:
             console.print(f"{key.replace('_', ' ')}: {record[key]}")
 

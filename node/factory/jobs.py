@@ -25,6 +25,8 @@ from openledger.kernels.finetune.job import (
     FineTuneInterrupted,
     FineTuneJob,
     FineTuneProgress,
+    Objective,
+    Quantization,
     TrainingDocument,
 )
 from openledger.node.errors import UserError
@@ -64,6 +66,9 @@ class TrainingParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     sequence_length: int = 192
     learning_rate: float = 1e-3
     seed: int = 0
+    objective: Objective = "text"
+    beta: float = 0.1
+    quantization: Quantization = "none"
 
 
 class TrainingSource(msgspec.Struct, frozen=True):
@@ -83,7 +88,8 @@ class SourceDocument(msgspec.Struct, frozen=True):
 
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that happened to a job. `number` counts from 1; losses are nats per token."""
+    """Something that happened to a job. `number` counts from 1; losses are nats per token (of preferences: per pair),
+    `accuracy` the share of held-out preferences that the adapter has right."""
 
     number: int
     at: float
@@ -93,6 +99,7 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total: int = 0
     loss: float | None = None
     held_out_loss: float | None = None
+    accuracy: float | None = None
     tokens_per_s: float = 0.0
     eta_s: float = 0.0
     message: str = ""

@@ -42,6 +42,7 @@ def job_of(tmp_path: Path, **changes: Any) -> FineTuneJob:
         {"held_out_ppm": 0},
         {"documents": []},
         {"output": ""},
+        {"beta": 0.0},
     ],
 )
 async def test_a_job_out_of_range_starts_no_process(change: dict[str, Any], tmp_path: Path) -> None:
