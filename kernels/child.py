@@ -10,14 +10,41 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
 import trio
 
 from openledger.kernels.framing import MAX_FRAME_BYTES, FrameChannel
 
 In = TypeVar("In")
+
+
+class MessageChannel(Protocol):
+    """As `FrameChannel`."""
+
+    async def send(self, message: msgspec.Struct) -> None: ...
+    async def receive(self) -> Any: ...
+
+
+class AnyChild(Protocol):
+    """A child process, of this one or elsewhere."""
+
+    @property
+    def channel(self) -> MessageChannel: ...
+    async def wait(self) -> None: ...
+    def how_it_ended(self) -> str: ...
+
+
+class OpenChild(Protocol):
+    """`open_child`, or what starts children elsewhere."""
+
+    def __call__(
+        self, module: str, accepts: Any, *, environment: Mapping[str, str] | None = None, nice: int = 0
+    ) -> AbstractAsyncContextManager[AnyChild]: ...
+
 
 # A terminal sends Ctrl-C to every process in its foreground group. Ending is the parent's to order, and a child that
 # is interrupted while it still imports would print a traceback; an ignored signal stays ignored across exec.
@@ -28,6 +55,10 @@ _DEAF_TO_INTERRUPT = ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")
 class Child(Generic[In]):
     process: trio.Process
     channel: FrameChannel[In]
+
+    async def wait(self) -> None:
+        """Until the process has ended."""
+        await self.process.wait()
 
     def how_it_ended(self) -> str:
         """For error messages: `exit status 1`, `killed by signal 9`, or `still running`."""

@@ -71,6 +71,13 @@ class EngineConfig(BaseModel):
         "releases made under bf16 are served",
     )
     weight_bits: Literal[8, 4] = Field(8, description="4 halves the memory of the layers; releases are of either")
+    replicas: int = Field(1, ge=1, le=64, description="engines that answer side by side, each with the whole model")
+    tensor_parallel: int = Field(1, ge=1, le=64, description="processes, on GPUs one each, that a model is cut over")
+    backend: Literal["local", "ray"] = Field(
+        "local", description="where engines and fine-tuning run: on this machine, or as actors of a Ray cluster"
+    )
+    ray_address: str = Field("", description="HOST:PORT of the Ray cluster; empty starts one of this machine alone")
+    ray_gpus: float = Field(0, ge=0, le=64, description="GPUs that an engine or a fine-tuning job asks Ray for")
     answer_timeout_s: float = Field(
         600.0, gt=0, description="how long an answer may take; what there is then is the whole of it"
     )

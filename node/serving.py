@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import trio
@@ -18,10 +19,15 @@ from prometheus_client import CollectorRegistry
 from openledger.evm_ext.proofs.receipt import ledger_domain
 from openledger.genesis.dev_accounts import PROVIDER
 from openledger.kernels.attribution.client import AttributionClient, AttributionConfig, open_attribution
+from openledger.kernels.child import OpenChild
 from openledger.kernels.engine.client import EngineClient, EngineUnusable, open_engine
 from openledger.kernels.engine.config import EngineConfig
+from openledger.kernels.finetune.client import run_finetune
 from openledger.kernels.model.errors import ModelError
 from openledger.kernels.model.tokenizer import ModelTokenizer, load_tokenizer
+from openledger.kernels.replicas.places import open_place
+from openledger.kernels.replicas.relay import RayUnavailable
+from openledger.kernels.replicas.router import open_replicas
 from openledger.node.api.accounts import AccountsApi
 from openledger.node.api.adapters import AdaptersApi
 from openledger.node.api.audits import AuditsApi
@@ -49,6 +55,7 @@ from openledger.node.datanets.registered import Registered
 from openledger.node.datanets.service import PublishingService
 from openledger.node.datanets.versions import version_contents
 from openledger.node.engine_metrics import EngineMetrics
+from openledger.node.errors import StartupError
 from openledger.node.factory.jobs import FineTuneJobs
 from openledger.node.http import Router
 from openledger.node.inference import Head, Inference
@@ -114,6 +121,7 @@ class Checking:
     indexes: IndexService
     catalog: ReleaseCatalog
     loaded: LoadedAdapters
+    start_child: OpenChild
 
 
 @asynccontextmanager
@@ -182,17 +190,35 @@ async def open_serving(node: RollupNode, router: Router, metrics: CollectorRegis
 async def _open_checking(stack: AsyncExitStack, node: RollupNode, registered: Registered) -> Checking:
     config = node.config
     attribution = await stack.enter_async_context(open_attribution(AttributionConfig()))
+    # The rest of the machine executes blocks, and a devnet's second node has an engine too.
+    threads = config.engine.threads or max(1, (os.cpu_count() or 1) // 2)
+    if config.engine.backend == "local":
+        threads = max(1, threads // config.engine.replicas)
+    try:
+        start_child = await stack.enter_async_context(
+            open_place(
+                config.engine.backend,
+                address=config.engine.ray_address,
+                cpus=threads,
+                gpus=config.engine.ray_gpus,
+                children=config.engine.replicas + 1,
+            )
+        )
+    except RayUnavailable as error:
+        raise StartupError(f"engine.backend is ray, but {error}") from error
     engine = await stack.enter_async_context(
-        open_engine(
+        open_replicas(
             EngineConfig(
                 cache_folder=str(config.cache_folder),
-                # The rest of the machine executes blocks, and a devnet's second node has an engine too.
-                threads=config.engine.threads or max(1, (os.cpu_count() or 1) // 2),
+                threads=threads,
                 max_batch=config.engine.max_batch,
                 max_context=config.engine.max_context_tokens,
                 numerics=config.engine.numerics,
                 weight_bits=config.engine.weight_bits,
-            )
+                tensor_parallel=config.engine.tensor_parallel,
+            ),
+            config.engine.replicas,
+            partial(open_engine, start_child=start_child),
         )
     )
     indexes = IndexService(
@@ -212,7 +238,7 @@ async def _open_checking(stack: AsyncExitStack, node: RollupNode, registered: Re
         adapters_folder=config.folder / "adapters",
     )
     loaded = LoadedAdapters(config.folder / "loaded-adapters.json", node.content)
-    return Checking(Model(engine), attribution, indexes, catalog, loaded)
+    return Checking(Model(engine), attribution, indexes, catalog, loaded, start_child)
 
 
 def _auditor(node: RollupNode, checking: Checking, receipts: ReceiptSync) -> Auditor:
@@ -312,7 +338,8 @@ def _provide(
         sending=sending,
     )
     stake = ProviderStake(node.registry, provider, rpc_url, sending, stake_for_me=development)
-    jobs = FineTuneJobs(config.folder / "fine-tunes", threads=config.engine.threads)
+    train = partial(run_finetune, start_child=checking.start_child)
+    jobs = FineTuneJobs(config.folder / "fine-tunes", threads=config.engine.threads, train=train)
     FactoryApi(
         chain=node.chain,
         registry=node.registry,

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 import trio
 
-from openledger.kernels.child import Child, open_child
+from openledger.kernels.child import AnyChild, OpenChild, open_child
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.messages import (
     Cancel,
@@ -58,18 +58,40 @@ class EngineUnusable(EngineError):
 class EngineClient:
     """A running engine; made by `open_engine`."""
 
-    def __init__(self, config: EngineConfig, on_progress: Callable[[Progress], None] | None) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        on_progress: Callable[[Progress], None] | None = None,
+        start_child: OpenChild = open_child,
+    ) -> None:
         self.config = config
-        self.info: Ready | None = None
-        """What is served; None while the worker is starting."""
-        self.load: Load | None = None
-        self.progress: Progress | None = None
-        self.restarts = 0
+        self._info: Ready | None = None
+        self._load: Load | None = None
+        self._progress: Progress | None = None
+        self._restarts = 0
         self._on_progress = on_progress
+        self._start_child = start_child
         self._unusable: EngineUnusable | None = None
         self._changed = trio.Event()
         self._pending: dict[str, trio.MemorySendChannel[_Answer]] = {}
         self._outbox: trio.MemorySendChannel[msgspec.Struct] | None = None
+
+    @property
+    def info(self) -> Ready | None:
+        """What is served; None while the worker is starting."""
+        return self._info
+
+    @property
+    def load(self) -> Load | None:
+        return self._load
+
+    @property
+    def progress(self) -> Progress | None:
+        return self._progress
+
+    @property
+    def restarts(self) -> int:
+        return self._restarts
 
     async def ready(self) -> Ready:
         """What is served, once the worker takes requests. Raises `EngineUnusable`."""
@@ -143,15 +165,15 @@ class EngineClient:
         failures = 0
         while self._unusable is None:
             try:
-                async with open_child(WORKER, FromWorker, environment=_environment(self.config)) as child:
+                async with self._start_child(WORKER, FromWorker, environment=_environment(self.config)) as child:
                     reason = await self._run_once(child)
                     # Killed or crashed: the exit status says which, once it has been reaped.
                     with trio.move_on_after(1):
-                        await child.process.wait()
+                        await child.wait()
                     ended = child.how_it_ended()
             except OSError as error:
                 reason, ended = f"cannot start the engine process: {error}", "not started"
-            was_ready, self.info, self._outbox = self.info is not None, None, None
+            was_ready, self._info, self._outbox = self._info is not None, None, None
             failures = 0 if was_ready else failures + 1
             for identifier, channel in list(self._pending.items()):
                 message = f"the engine process ended ({ended}) while it worked on this request: try again"
@@ -162,11 +184,11 @@ class EngineClient:
             if failures > len(_RESTART_DELAY_S):
                 self._give_up("engine_died", f"the engine process does not start ({ended}): see its error output")
                 break
-            self.restarts += 1
-            log.warning("engine.restart", reason=reason, ended=ended, restarts=self.restarts)
+            self._restarts += 1
+            log.warning("engine.restart", reason=reason, ended=ended, restarts=self._restarts)
             await trio.sleep(_RESTART_DELAY_S[max(0, failures - 1)])
 
-    async def _run_once(self, child: Child[FromWorker]) -> str:
+    async def _run_once(self, child: AnyChild) -> str:
         """Talk to one worker until it ends; returns why."""
         send, receive = trio.open_memory_channel[msgspec.Struct](math.inf)
         reason = "the engine process closed its channel"
@@ -198,13 +220,13 @@ class EngineClient:
         if isinstance(message, Token | Finished | Failed | Verified):
             self._deliver(message)
         elif isinstance(message, Load):
-            self.load = message
+            self._load = message
         elif isinstance(message, Progress):
-            self.progress = message
+            self._progress = message
             if self._on_progress is not None:
                 self._on_progress(message)
         elif isinstance(message, Ready):
-            self.info, self._outbox = message, outbox
+            self._info, self._outbox = message, outbox
             self._notify()
             log.info("engine.ready", model=message.model, linear=message.linear, threads=message.threads)
         elif isinstance(message, Unusable):
@@ -236,14 +258,18 @@ def _environment(config: EngineConfig) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def open_engine(
-    config: EngineConfig, *, on_progress: Callable[[Progress], None] | None = None
+    config: EngineConfig,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    start_child: OpenChild = open_child,
 ) -> AsyncIterator[EngineClient]:
-    """Run an engine process for as long as the scope is open. Does not wait for it: see `EngineClient.ready`.
+    """Run an engine process for as long as the scope is open. Does not wait for it: see `EngineClient.ready`. `start_child`
+    says where it runs.
 
     Raises `ValueError` for settings that make no sense.
     """
     config.check()
-    engine = EngineClient(config, on_progress)
+    engine = EngineClient(config, on_progress, start_child)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine._supervise)
         try:

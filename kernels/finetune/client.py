@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from openledger.kernels.child import open_child
+from openledger.kernels.child import OpenChild, open_child
 from openledger.kernels.finetune.job import (
     Event,
     FineTuneFailed,
@@ -33,9 +33,12 @@ class FineTuneResult:
 
 
 async def run_finetune(
-    job: FineTuneJob, on_event: Callable[[FineTuneProgress], None] = lambda event: None, nice: int = 5
+    job: FineTuneJob,
+    on_event: Callable[[FineTuneProgress], None] = lambda event: None,
+    nice: int = 5,
+    start_child: OpenChild = open_child,
 ) -> FineTuneResult:
-    """Train an adapter in a process of its own, reporting progress as it comes.
+    """Train an adapter in a process of its own, reporting progress as it comes; `start_child` says where it runs.
 
     Cancelling kills the process; running the same job again continues from its last checkpoint, and a job that had
     finished returns at once. Raises a `FineTuneError`: `InvalidJob`, `BadTrainingData`, `BaseModelMissing`,
@@ -50,7 +53,7 @@ async def run_finetune(
         "OMP_WAIT_POLICY": "PASSIVE",
         **({"OMP_NUM_THREADS": str(job.threads)} if job.threads else {}),
     }
-    async with open_child(TRAINER, Event, environment=environment, nice=nice) as child:
+    async with start_child(TRAINER, Event, environment=environment, nice=nice) as child:
         try:
             await child.channel.send(job)
             while True:
@@ -65,7 +68,7 @@ async def run_finetune(
             raise InvalidJob(str(error)) from error
         except ChannelClosed as error:
             with trio.move_on_after(1):
-                await child.process.wait()
+                await child.wait()
             raise FineTuneInterrupted(
                 f"the training process ended early ({child.how_it_ended()}): run the job again, "
                 "it continues from its last checkpoint"
