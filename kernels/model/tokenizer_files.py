@@ -134,16 +134,17 @@ def describe_folder(folder: Path) -> TokenizerDescription:
         raise UnsupportedModel(
             f"neither {CONFIG_FILE} nor {TOKENIZER_CONFIG_FILE} says which token ends an answer (eos_token_id)"
         )
-    empty = tokenizer.encode("", add_special_tokens=True).ids
+    bos = tokenizer.token_to_id(variables.get("bos_token", ""))
+    begins = settings.get("add_bos_token") is True or tokenizer.encode("", add_special_tokens=True).ids[:1] == [bos]
     template = _template(folder, settings)
-    hashed = ["tokenizer.json", keccak256(raw).hex(), sorted(ends), variables]
+    hashed = ["tokenizer.json", keccak256(raw).hex(), sorted(ends), variables, begins]
     return TokenizerDescription(
         tokenizer,
         continued,
         tokenizer.get_vocab_size(),
         special,
         tuple(sorted(ends)),
-        int(empty[0]) if empty and empty[0] == tokenizer.token_to_id(variables.get("bos_token", "")) else None,
+        int(bos) if bos is not None and begins else None,
         keccak256(json.dumps(hashed, ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode()),
         template,
         variables,

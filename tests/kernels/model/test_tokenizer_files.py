@@ -235,6 +235,9 @@ def test_a_folders_hash_covers_what_tokens_depend_on(pieces: dict[str, Any], tmp
     same = describe_folder(folder_of(tmp_path / "same", made))
     other = describe_folder(folder_of(tmp_path / "other", made, bos_token="</s>"))
     assert one.hash == same.hash != other.hash
+    begun = describe_folder(folder_of(tmp_path / "begun", made, add_bos_token=True))
+    assert (one.bos, begun.bos) == (None, 1)
+    assert begun.hash != one.hash
     with pytest.raises(PromptError, match="no chat template"):
         ModelTokenizer(one).chat_prompt([Message("user", "hi")])
 
