@@ -1,6 +1,5 @@
 """Reading safetensors files whose maker is not trusted: the header is checked against the file before memory is spent."""
 
-import json
 import math
 import struct
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
+
+from openledger.kernels.strict_json import parse_json
 
 ITEM_BYTES: Final = {"F32": 4, "F16": 2, "BF16": 2}
 MAX_HEADER_BYTES: Final = 32 << 20
@@ -43,7 +44,7 @@ def header_of(file: BinaryIO, size: int, file_name: str, max_header_bytes: int) 
     entries: dict[str, TensorEntry] = {}
     spans = []
     try:
-        header = json.loads(raw, object_pairs_hook=_once)
+        header = parse_json(raw)
         header.pop("__metadata__", None)
         for name, value in header.items():
             first, last = value["data_offsets"]
@@ -73,13 +74,6 @@ def header_of(file: BinaryIO, size: int, file_name: str, max_header_bytes: int) 
     if 8 + length + end != size:
         raise BadSafetensors(f"{file_name} has {size:,} bytes, its header describes {8 + length + end:,}")
     return entries
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    said = dict(pairs)
-    if len(said) != len(pairs):
-        raise ValueError("a name is there twice")
-    return said
 
 
 def read_tensor(data: Any, entry: TensorEntry) -> Any:

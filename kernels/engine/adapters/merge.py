@@ -108,19 +108,19 @@ def merge_adapters(base: Path, config: ModelConfig, parts: Sequence[Part], targe
         inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
     for tensor in reader.tensors:
-        weights = changed.get(tensor.name)
-        if weights is None:
+        merged = changed.get(tensor.name)
+        if merged is None:
             writer.add_tensor_info(
                 tensor.name, tensor.data.shape, tensor.data.dtype, tensor.data.nbytes, tensor.tensor_type
             )
         else:
             kind = GGMLQuantizationType.F32
-            writer.add_tensor_info(tensor.name, weights.shape, weights.dtype, weights.nbytes, kind)
+            writer.add_tensor_info(tensor.name, merged.shape, merged.dtype, merged.nbytes, kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for tensor in reader.tensors:
-        weights = changed.get(tensor.name)
-        writer.write_tensor_data(tensor.data if weights is None else weights)
+        merged = changed.get(tensor.name)
+        writer.write_tensor_data(tensor.data if merged is None else merged)
     writer.close()
     temporary.replace(target)

@@ -4,7 +4,6 @@ PEFT's own rules decide which module a pattern means; what would need another co
 setting that this version does not know. Regular expressions of a stranger are run only if they cannot take long.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from openledger.kernels.engine.adapters.errors import AdapterRefused
+from openledger.kernels.strict_json import parse_json
 
 CONFIG_FILE: Final = "adapter_config.json"
 MAX_PATTERNS: Final = 4096
@@ -88,8 +88,8 @@ class LoraSettings:
 def parse_settings(raw: bytes) -> LoraSettings:
     """The configuration in a file's bytes. Raises `AdapterRefused`."""
     try:
-        said = json.loads(raw, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
+        said = parse_json(raw)
+    except ValueError as error:
         raise AdapterRefused(f"{CONFIG_FILE} is not JSON: {error}") from error
     if not isinstance(said, dict) or said.get("peft_type") != "LORA":
         raise AdapterRefused(f"{CONFIG_FILE} does not describe a LoRA adapter (peft_type LORA)")
@@ -179,13 +179,6 @@ def _trials(pattern: str) -> int:
         if trials > MAX_TRIALS:
             return beyond
     return trials * alternatives
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    said = dict(pairs)
-    if len(said) != len(pairs):
-        raise ValueError("a name is there twice")
-    return said
 
 
 def _number(said: Mapping[str, Any], key: str) -> float:
