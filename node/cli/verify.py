@@ -65,6 +65,7 @@ def receipt(
 ) -> None:
     """Re-do answers on another node: prompt, every token, attribution, fee, signature, settlement.
 
+    Of an attested answer (numerics bf16) only activations can be compared, so it is never found wholly good.
     Without --api the devnet's second node does it. Example: `openledger verify receipt 0x12…`
     """
     from openledger.node.payer import Api

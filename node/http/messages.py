@@ -170,7 +170,8 @@ class Response:
     @classmethod
     def error(cls, status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> "Response":
         """The one shape of errors that the server itself answers with."""
-        return cls.json({"error": {"message": message, "type": reason(status), "code": status}}, status, headers)
+        error = {"message": message, "type": reason(status), "code": status, "param": None}
+        return cls.json({"error": error}, status, headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,9 +127,8 @@ class Desk:
     """`with Desk(folder) as desk:` serves at `desk.url`. Releases: bare (1), lora (2) with an adapter, theirs (3) with
     another owner's."""
 
-    def __init__(self, folder: Path, **limits: Any) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.limits = limits
         self.content = ContentStore(folder / "content")
         self.shelf = Shelf(self.content, folder / "adapters")
         self.terms = ChannelTerms(PAYER.address, PROVIDER.address, PAYER.address, 40, bytes(32))
@@ -149,7 +148,7 @@ class Desk:
 
     def __enter__(self) -> Desk:
         self._thread.start()
-        if not self._ready.wait(240) or self._failure is not None:
+        if not self._ready.wait(500) or self._failure is not None:
             raise RuntimeError("the desk did not open") from self._failure
         return self
 
@@ -212,7 +211,7 @@ class Desk:
         ) as engine:
             yield engine
 
-    def inference(self, engine: Any) -> Inference:
+    def inference(self, engine: Any, **limits: Any) -> Inference:
         """The provider's answering, by this engine or by what stands for one."""
         return Inference(
             engine=engine,
@@ -226,7 +225,7 @@ class Desk:
             platform_bps=PLATFORM_BPS,
             background=self._background,
             metrics=self.metrics,
-            **self.limits,
+            **limits,
         )
 
     def _fill_shelf(self) -> None:
@@ -287,10 +286,10 @@ class Desk:
 
     def post(self, path: str, body: Any, *, paid: bool = True, **headers: str) -> httpx.Response:
         sent = {**(self.headers() if paid else {}), **headers}
-        return httpx.post(self.url + path, json=body, headers=sent, timeout=240, trust_env=False)
+        return httpx.post(self.url + path, json=body, headers=sent, timeout=500, trust_env=False)
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=120, trust_env=False)
+        return httpx.get(self.url + path, timeout=500, trust_env=False)
 
     def metric(self, name: str) -> float:
         """The value of a metric, by its name with labels."""

@@ -77,7 +77,7 @@ def answer(desk: Desk, engine: Any, model: str = "lora", **fields: Any) -> bytes
     inference = desk.inference(engine)
 
     async def run() -> bytes:
-        with trio.fail_after(200):
+        with trio.fail_after(500):
             prepared = await inference.prepare([asked])
             ended = [e async for e in inference.answer(prepared, voucher) if isinstance(e, Answered)]
         return ended[0].receipt_hash
@@ -153,7 +153,7 @@ def open_other(desk: Desk) -> Iterator[Callable[..., EngineClient]]:
 
             async def start() -> EngineClient:
                 trio.lowlevel.spawn_system_task(keep)
-                with trio.fail_after(240):
+                with trio.fail_after(500):
                     while not ready:  # noqa: ASYNC110
                         await trio.sleep(0.05)
                 return ready[0]

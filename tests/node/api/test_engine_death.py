@@ -11,8 +11,12 @@ from typing import Any
 
 import httpx
 import trio
+import trio.testing
 
 from openledger.kernels.engine.client import WORKER
+from openledger.kernels.engine.messages import Sampling
+from openledger.node.inference import Asked, InferenceFailed
+from openledger.node.records import ChatRequest
 
 from ..desk import Desk
 
@@ -37,9 +41,52 @@ def body(**fields: Any) -> dict[str, Any]:
     return {"model": "bare", "prompt": "ab", "temperature": 1, "seed": 1, **fields}
 
 
+def test_an_answer_that_does_not_begin_in_time_is_given_up_and_costs_nothing(desk: Desk) -> None:
+    owed, stuck = desk.owed(), engine_process()
+    inference = desk.inference(desk.engine, answer_timeout_s=0.3)
+    voucher = desk.voucher()
+    request = ChatRequest(
+        release=1,
+        prompt="ab",
+        max_tokens=4,
+        sampling=Sampling(),
+        retrieval_k=0,
+        channel_id=voucher.voucher.channel_id,
+        max_claimable=voucher.voucher.max_claimable,
+    )
+
+    async def ask() -> InferenceFailed:
+        prepared = await inference.prepare([Asked.of_release(request, desk.shelf.release("bare"))])
+        with trio.fail_after(500):
+            try:
+                async for _ in inference.answer(prepared, voucher):
+                    raise AssertionError("something was answered")
+            except InferenceFailed as error:
+                return error
+        raise AssertionError("it ended without an error")
+
+    stop = desk.engine.stop
+
+    def stop_and_go_on(request_id: str) -> None:
+        stop(request_id)
+        desk.engine.stop = stop  # type: ignore[method-assign]
+        trio.lowlevel.spawn_system_task(wake)
+
+    async def wake() -> None:
+        # Whoever writes to the engine is done: both messages lie in the pipe before it reads either.
+        await trio.testing.wait_all_tasks_blocked()
+        os.kill(stuck, signal.SIGCONT)
+
+    desk.engine.stop = stop_and_go_on  # type: ignore[method-assign]
+    os.kill(stuck, signal.SIGSTOP)
+    assert desk.call(ask).code == "timeout"
+    assert desk.owed() == owed
+    assert desk.post("/v1/completions", body(max_tokens=2)).status_code == 200
+
+
 def test_callers_are_told_nothing_is_charged_and_it_goes_on(desk: Desk) -> None:
     first = desk.post("/v1/completions", body(max_tokens=4)).json()
-    owed = desk.owed()
+    owed, booked = desk.owed(), desk.book.count("open")
     killed = engine_process()
     os.kill(killed, signal.SIGSTOP)  # so that both calls are surely under way, and neither is over, when it dies
     answers: dict[str, httpx.Response] = {}
@@ -49,12 +96,12 @@ def test_callers_are_told_nothing_is_charged_and_it_goes_on(desk: Desk) -> None:
             f"{desk.url}/v1/completions",
             json=body(max_tokens=100, **fields),
             headers=headers,
-            timeout=240,
+            timeout=500,
             trust_env=False,
         )
 
     async def under_way(count: int) -> None:
-        with trio.fail_after(200):
+        with trio.fail_after(500):
             while len(desk.engine._pending) < count:  # noqa: ASYNC110
                 await trio.sleep(0.02)
 
@@ -65,7 +112,7 @@ def test_callers_are_told_nothing_is_charged_and_it_goes_on(desk: Desk) -> None:
         desk.call(under_way, 2 + number)
     os.kill(killed, signal.SIGKILL)
     for thread in asking:
-        thread.join(240)
+        thread.join(500)
 
     whole = answers["whole"]
     assert whole.status_code == 503, whole.text
@@ -78,7 +125,7 @@ def test_callers_are_told_nothing_is_charged_and_it_goes_on(desk: Desk) -> None:
     assert (error["code"], error["type"], error["param"]) == ("engine_died", "server_error", None)
 
     assert desk.owed() == owed
-    assert desk.book.count("open") == 1
+    assert desk.book.count("open") == booked
     again = desk.post("/v1/completions", body(max_tokens=4))
     assert again.status_code == 200, again.text
     assert engine_process() != killed

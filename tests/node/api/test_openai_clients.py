@@ -36,7 +36,7 @@ def paying(desk: Desk) -> Iterator[httpx.Client]:
     def pay(request: httpx.Request) -> None:
         request.headers[PAYMENT_HEADER] = desk.voucher().header()
 
-    with httpx.Client(event_hooks={"request": [pay]}, trust_env=False, timeout=240) as client:
+    with httpx.Client(event_hooks={"request": [pay]}, trust_env=False, timeout=500) as client:
         yield client
 
 
