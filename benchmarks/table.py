@@ -30,7 +30,9 @@ def evm_rows() -> list[Row]:
         return []
     rows: list[Row] = []
     for what, row in found["results"].items():
-        beside = f"stock py-evm {row['stock_py_evm']:,.1f}" + (f", anvil {row['anvil']:,.1f}" if row.get("anvil") else "")
+        beside = f"stock py-evm {row['stock_py_evm']:,.1f}" + (
+            f", anvil {row['anvil']:,.1f}" if row.get("anvil") else ""
+        )
         if row["unit"] == "transactions/s":
             ours = f"{row['ours']:,.0f} transactions per CPU-second"
             rows.append((f"blocks of 400: {what}", ours, beside, f"{row['ratio']:.1f}×"))
@@ -197,6 +199,48 @@ def da_rows() -> list[Row]:
     return rows
 
 
+def attribution_rows() -> list[Row]:
+    found = read("attribution")
+    if found is None:
+        return []
+    rows: list[Row] = []
+    for size, row in found["spans"].items():
+        what = f"spans of an answer of {found['answer_tokens']} tokens in {int(size):,}"
+        peer = row.get("infini_gram_warm_ms")
+        beside = "" if peer is None else f"infini-gram {peer:.1f} ms"
+        ratio = "" if peer is None else f"{peer / row['warm_ms']:.0f}×"
+        rows.append((what, f"{row['warm_ms']:.2f} ms of CPU, {row['cold_ms']:.0f} ms from a cold disk", beside, ratio))
+        if "python_scan_ms" in row:
+            scan = row["python_scan_ms"]
+            rows.append(
+                (
+                    what,
+                    f"{row['warm_ms']:.2f} ms of CPU",
+                    f"scan in Python {scan:.0f} ms",
+                    f"{scan / row['warm_ms']:.0f}×",
+                )
+            )
+        if "account_bytes" in row:
+            rows.append(
+                (
+                    f"a whole account of it, proved: {row['account_bytes'] / 1000:.0f} kB",
+                    f"checked in {row['account_check_ms']:.1f} ms, {row['account_gas']:,.0f} gas",
+                    f"{row['least_gas_per_us']:.0f} gas per µs at least, ecrecover {row['ecrecover_gas_per_us']:.0f}",
+                    f"{row['least_gas_per_us'] / row['ecrecover_gas_per_us']:.1f}×",
+                )
+            )
+    search = found["retrieval"]
+    rows.append(
+        (
+            f"search in {search['chunks']:,} chunks",
+            f"{search['search_ms']:.1f} ms of CPU; aim 5",
+            f"numpy {search['numpy_ms']:.0f} ms",
+            f"{search['ratio']:.0f}×",
+        )
+    )
+    return rows
+
+
 def devnet_rows() -> list[Row]:
     found = read("devnet")
     if found is None:
@@ -225,6 +269,7 @@ def table() -> str:
         + da_rows()
         + inference_rows()
         + perplexity_rows()
+        + attribution_rows()
         + devnet_rows()
     )
     lines = ["| what | ours | beside it | ratio |", "|---|---|---|---|"]
