@@ -175,6 +175,25 @@ def test_linear(rows: int, columns: int, outputs: int, tile: Any) -> None:
     compare(linear_twin, kernel, inputs[:4], [torch.full((rows, outputs), torch.nan)])
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "outputs", "tile"),
+    [
+        (1, 7, 3, triton_linear.FEW_ROWS),
+        (2, 1500, 65, triton_linear.FEW_ROWS),
+        (2, 1500, 65, None),
+        (5, 132_104, 2, None),
+    ],
+)
+def test_the_sums_alone(rows: int, columns: int, outputs: int, tile: Any) -> None:
+    random = np.random.default_rng(rows)
+    limbs = torch.from_numpy(random.choice([-128, 127], (2, rows, columns)).astype(np.int8))
+    weight = torch.from_numpy(random.choice([-127, 127], (outputs, columns)).astype(np.int8))
+    whole = limbs[0].double() * 256 + limbs[1].double()
+    sums = triton_linear.integer_product(limbs.to(DEVICE), weight.to(DEVICE), tile)
+    assert sums.dtype == torch.int64
+    assert torch.equal(sums.cpu(), (whole @ weight.double().t()).long())
+
+
 def test_the_widest_sums_of_a_linear_layer_do_not_overflow() -> None:
     columns = 132_104
     limbs = torch.full((2, 2, columns), -128, dtype=torch.int8)

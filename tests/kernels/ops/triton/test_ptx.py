@@ -103,6 +103,7 @@ OPS: dict[str, Callable[[], Any]] = {
     "silu_quantize": lambda: activation.silu_quantize(f32(4, 600), f32(65537), *outputs(4, 300)),
     "linear for few rows": lambda: linear_with(linear.FEW_ROWS),
     "linear for many rows": lambda: linear_with(linear.MANY_ROWS),
+    "the sums of linear alone": lambda: linear.integer_product(limbs(64, 512), zeros(torch.int8, 256, 512)),
     "linear of 4 bits for few rows": lambda: linear4_with(linear4.FEW_ROWS),
     "linear of 4 bits for many rows": lambda: linear4_with(linear4.MANY_ROWS),
     "norm_heads": lambda: head_norm.norm_heads(f32(4, 512), f32(128), f32(128), 1e-5, 2, 1, zeros(torch.bool, 4)),
