@@ -1,1 +1,1 @@
-"""A language model as `exact-1` sees it: its GGUF file, integer weights, tokenizer and forward pass."""
+"""A language model as `exact-1` sees it: its files, integer weights, tokenizer and forward pass."""

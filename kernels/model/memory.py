@@ -1,7 +1,8 @@
 """What a model takes in memory, from its configuration alone."""
 
 from openledger.kernels.model.config import ModelConfig
-from openledger.kernels.model.weights import RESIDUAL_PARTS, Bits, tensor_order
+from openledger.kernels.model.matrix import RESIDUAL_PARTS, Bits
+from openledger.kernels.model.weights import tensor_order
 from openledger.kernels.ops.linear4 import BLOCK, GROUP
 
 

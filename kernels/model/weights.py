@@ -13,10 +13,9 @@ each row:
     tensor   = keccak(0x22 | name length u16 | name | rows u32 | columns u32 | domain-separated tree over rows)
     root     = domain-separated tree over the tensors, in the order of `tensor_order`
 
-A rotary table that is not shipped is a tensor too, a row per position: keccak(0x21 | cosine, sine, cosine, … binary32).
-With weights of 4 bits (`quantize4.py`) the layers' matrices are packed, and the token table and the head are int8
-without a residual.
-(little-endian; the tree is `openledger.evm_ext.proofs.merkle.DomainTree`). The cache file is in safetensors
+(little-endian; the tree is `openledger.evm_ext.proofs.merkle.DomainTree`). A rotary table that is not shipped is a tensor
+too, a row per position: keccak(0x21 | cosine, sine, cosine, … binary32). With weights of 4 bits (`quantize4.py`) the layers'
+matrices are packed, and the token table and the head are int8 without a residual. The cache file is in safetensors
 layout and is memory-mapped, so processes on one machine share it.
 """
 
@@ -26,7 +25,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -35,16 +34,16 @@ from openledger.evm_ext.proofs.merkle import DomainTree
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.model.errors import DamagedModel, UnsupportedModel
-from openledger.kernels.model.quantize4 import quantize_rows
+from openledger.kernels.model.matrix import Bits as Bits
+from openledger.kernels.model.matrix import Matrix as Matrix
+from openledger.kernels.model.matrix import quantize_matrix as quantize_matrix
+from openledger.kernels.model.matrix import quantize_parts as quantize_parts
+from openledger.kernels.model.matrix import round_to_bf16 as round_to_bf16
 from openledger.kernels.model.rotary_order import interleave
 from openledger.kernels.model.rotary_table import rotary_table
 from openledger.kernels.model.source import TensorSource
-from openledger.kernels.ops.linear4 import Int4, unpack_host
 
 FORMAT: Final = "exact-1 weights 2"
-MAX_W: Final = 127
-Bits = Literal[16, 8, 4]
-"""16: bf16, for the mode of that name."""
 _ROW, _VECTOR, _TENSOR, _ROW4, _ROW16 = b"\x20", b"\x21", b"\x22", b"\x23", b"\x24"
 _CHUNK = 1 << 20
 _KINDS: Final = {"int8": "I8", "uint8": "U8", "int16": "BF16", "float32": "F32"}
@@ -63,33 +62,11 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Matrices that share an input are one linear layer: name here -> names in the GGUF, in row order."""
 
-
-RESIDUAL_PARTS: Final = ("attn_v", "token_embd", "output")
-"""Matrices of the GGUF whose residual is kept too."""
-
 ROTATED_PARTS: Final = ("attn_q", "attn_k", "attn_q_norm", "attn_k_norm")
 """Tensors whose rows or elements are rotary pairs of heads."""
 
 ROTARY: Final = "rotary"
 """The model's own rotary table, binary32 [positions, head size / 2, 2]."""
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """`w` int8 [N + R, K], `scales` binary32 [N + R]: the last R rows are the residual of the R rows from
-    `first`, R = `count`. With `groups` (uint8), `w` is packed as in `ops/linear4.py` and K is `columns`."""
-
-    w: Any
-    scales: Any
-    first: int = 0
-    count: int = 0
-    groups: Any = None
-    columns: int = 0
-
-    @property
-    def outputs(self) -> int:
-        """N."""
-        return int(self.w.shape[0]) - self.count
 
 
 @dataclass(frozen=True)
@@ -99,65 +76,6 @@ class Weights:
     matrices: Mapping[str, Matrix]
     vectors: Mapping[str, Any]
     root: bytes
-
-
-def quantize_matrix(values: Any) -> Matrix:
-    """Per-row int8 of a finite float32 [N, K] array."""
-    top = np.abs(values).max(axis=1)
-    scales = np.where(top > 0, top / np.float32(MAX_W), np.float32(1.0)).astype(np.float32)
-    # A row of subnormals has a scale of zero; its weights are zero for any activation.
-    scales = np.where(scales > 0, scales, np.float32(1.0)).astype(np.float32)
-    w = np.clip(np.rint(values / scales[:, None]), -MAX_W, MAX_W).astype(np.int8)
-    return Matrix(np.ascontiguousarray(w), scales)
-
-
-def round_to_bf16(values: Any) -> Any:
-    """binary32 as the 16 bits of the nearest bf16, half to even; int16."""
-    wide = np.ascontiguousarray(values, "<f4").view(np.uint32)
-    return (
-        ((wide + (np.uint32(0x7FFF) + ((wide >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16))
-        .astype(np.uint16)
-        .view(np.int16)
-    )
-
-
-def quantize_matrix4(values: Any) -> Matrix:
-    """The same in 4 bits."""
-    packed, groups, scales = quantize_rows(values)
-    return Matrix(packed, scales, groups=groups, columns=values.shape[1])
-
-
-def quantize_parts(parts: Mapping[str, Any], bits: Bits = 8) -> Matrix:
-    """Matrices that share an input, stacked; at most one of them keeps its residual."""
-    if bits == 16:
-        whole = round_to_bf16(np.concatenate(list(parts.values())))
-        return Matrix(whole, np.ones(len(whole), np.float32))
-    quantize = quantize_matrix if bits == 8 else quantize_matrix4
-    matrices = [quantize(values) for values in parts.values()]
-    first = count = offset = 0
-    for (part, values), matrix in zip(parts.items(), list(matrices)):
-        if part.removesuffix(".weight").rpartition(".")[2] in RESIDUAL_PARTS:
-            first, count = offset, len(values)
-            matrices.append(quantize(values - _whole(matrix) * matrix.scales[:, None]))
-        offset += len(values)
-    groups = None if bits == 8 else np.concatenate([matrix.groups for matrix in matrices])
-    return Matrix(
-        np.concatenate([matrix.w for matrix in matrices]),
-        np.concatenate([matrix.scales for matrix in matrices]),
-        first,
-        count,
-        groups,
-        matrices[0].columns,
-    )
-
-
-def _whole(matrix: Matrix) -> Any:
-    """The integers of a matrix as binary32."""
-    if matrix.groups is None:
-        return matrix.w.astype(np.float32)
-    whole = np.empty((len(matrix.w), matrix.columns), np.int8)
-    unpack_host(Int4(matrix.w, matrix.groups, matrix.columns), whole)
-    return whole.astype(np.float32)
 
 
 class Planned(NamedTuple):

@@ -117,7 +117,7 @@ def test_the_definitions_give_the_bits_of_the_host_kernels_however_the_work_is_c
     assert generate(host, prompts, max_tokens=5, draw=draw, chunk=1, page_tokens=1) == answers
 
 
-@pytest.mark.parametrize("name", ["llama-3.1", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("name", ["llama-3.1", "qwen3"])
 def test_an_adapter_of_peft_gives_pefts_logits(tmp_path: Path, name: str) -> None:
     from peft import LoraConfig, get_peft_model
 
