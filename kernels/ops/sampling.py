@@ -40,33 +40,6 @@ def candidates(logits: Any, temperature_milli: int, entries: int) -> tuple[Any, 
     return ids, d[ids], e[ids]
 
 
-@kernel
-def _candidates(logits: Any, t: int, entries: int, ids: Any, ds: Any, es: Any) -> Any:
-    m = logits[0]
-    for i in range(1, logits.shape[0]):
-        m = max(m, logits[i])
-    count = 0
-    for i in range(logits.shape[0]):
-        f = np.float32(np.float32(m - logits[i]) * np.float32(STEPS))
-        if not f < np.float32(_FAR):
-            f = np.float32(_FAR)
-        d = np.int64(np.rint(f))
-        e = (2000 * d + t) // (2 * t)
-        if e < entries:
-            ids[count] = i
-            ds[count] = d
-            es[count] = e
-            count += 1
-    return count
-
-
-def candidates_host(logits: Any, temperature_milli: int, entries: int) -> tuple[Any, Any, Any]:
-    """As `candidates`, in one pass."""
-    buffers = np.empty((3, logits.shape[0]), np.int64)
-    count = _candidates(logits, temperature_milli, entries, *buffers)
-    return buffers[0, :count], buffers[1, :count], buffers[2, :count]
-
-
 def draw(
     found: tuple[Any, Any, Any],
     exp: Any,
@@ -125,16 +98,11 @@ def sample(logits: Tensor, settings: Tensor, words: Tensor, exp: Tensor) -> Tens
     """The token of each row. `logits` [R, V] finite binary32; `settings` [R, 5] int64: temperature in thousandths, top-k,
     top-p and min-p in millionths, position of the drawn token; `words` [R, 4] int64: the seed's first four 32-bit words;
     `exp` int64, the table. -> [R] int64."""
-    tokens = _sample(candidates, logits.numpy(), settings.numpy(), words.numpy(), exp.numpy())
+    tokens = _sample(logits.numpy(), settings.numpy(), words.numpy(), exp.numpy())
     return torch.tensor(tokens, dtype=torch.int64)
 
 
-def sample_host(logits: Any, settings: Any, words: Any, exp: Any) -> Any:
-    """As `sample`, over numpy arrays."""
-    return np.array(_sample(candidates_host, logits, settings, words, exp), np.int64)
-
-
-def _sample(find: Any, logits: Any, settings: Any, words: Any, exp: Any) -> list[int]:
+def _sample(logits: Any, settings: Any, words: Any, exp: Any) -> list[int]:
     tokens = []
     for row, (temperature, top_k, top_p, min_p, position), seed in zip(logits, settings.tolist(), words):
         if temperature == 0:
@@ -142,5 +110,154 @@ def _sample(find: Any, logits: Any, settings: Any, words: Any, exp: Any) -> list
             continue
         limits = {"top_k": top_k, "top_p_ppm": top_p, "min_p_ppm": min_p}
         key = seed.astype("<u4").tobytes()
-        tokens.append(draw(find(row, temperature, len(exp)), exp, **limits, seed=key, position=position))
+        tokens.append(draw(candidates(row, temperature, len(exp)), exp, **limits, seed=key, position=position))
     return tokens
+
+
+def sample_host(logits: Any, settings: Any, words: Any, exp: Any) -> Any:
+    """As `sample`, over numpy arrays."""
+    tokens = np.empty(len(logits), np.int64)
+    # numpy finds maxima with vector instructions, and the first of equals.
+    first = logits.argmax(-1)
+    held = np.empty((3, logits.shape[-1]), np.int64)
+    counts = np.empty(len(exp), np.int64)
+    for row in range(len(tokens)):
+        if settings[row, 0] == 0:
+            tokens[row] = first[row]
+        else:
+            tokens[row] = _draw_row(logits[row], logits[row, first[row]], settings[row], words[row], exp, held, counts)
+    return tokens
+
+
+@kernel
+def _draw_row(logits: Any, highest: Any, settings: Any, words: Any, exp: Any, held: Any, counts: Any) -> Any:
+    """One row, as `candidates` and `draw` together. `held` [3, V] and `counts` [entries] are scratch."""
+    t, top_k, top_p, min_p = settings[0], settings[1], settings[2], settings[3]
+    entries = exp.shape[0]
+    # The largest d whose e is in the table, so that most tokens need no division.
+    last = (2 * t * entries - t + 1999) // 2000 - 1
+    bound = np.float32(last + 1)
+    counts[:] = 0
+    found = 0
+    for i in range(logits.shape[0]):
+        f = np.float32(np.float32(highest - logits[i]) * np.float32(STEPS))
+        if f <= bound:
+            d = np.int64(np.rint(f))
+            if d <= last:
+                e = (2000 * d + t) // (2 * t)
+                # Entries that are 0 end the table; tokens there do not count.
+                if exp[e] > 0:
+                    counts[e] += 1
+                    held[0, found] = i
+                    held[1, found] = d
+                    held[2, found] = e
+                    found += 1
+    keep = np.int64(found)
+    if top_k:
+        keep = min(keep, top_k)
+    if top_p < 1_000_000:
+        keep = _tokens_for(counts, exp, _ceil_share(top_p, _sum_of(counts, exp, keep)))
+    if min_p:
+        keep = min(keep, _at_least(counts, exp, min_p))
+    r = _draw_below(settings[4], words, _sum_of(counts, exp, keep))
+    at = 0
+    while r >= counts[at] * exp[at]:
+        r -= counts[at] * exp[at]
+        at += 1
+    return _member(held, found, at, r // exp[at])
+
+
+@kernel
+def _sum_of(counts: Any, exp: Any, keep: Any) -> Any:
+    """The sum of p over the first `keep` tokens."""
+    total = np.int64(0)
+    for e in range(counts.shape[0]):
+        if keep <= 0:
+            break
+        taken = min(counts[e], keep)
+        total += taken * exp[e]
+        keep -= taken
+    return total
+
+
+@kernel
+def _ceil_share(part: Any, whole: Any) -> Any:
+    """ceil(part * whole / 10**6) for part <= 10**6 and whole < 2**51."""
+    return part * (whole // 1_000_000) + (part * (whole % 1_000_000) + 999_999) // 1_000_000
+
+
+@kernel
+def _tokens_for(counts: Any, exp: Any, needed: Any) -> Any:
+    """The fewest first tokens whose p add up to at least `needed`."""
+    tokens = np.int64(0)
+    for e in range(counts.shape[0]):
+        if counts[e]:
+            if counts[e] * exp[e] >= needed:
+                return tokens + (needed + exp[e] - 1) // exp[e]
+            needed -= counts[e] * exp[e]
+            tokens += counts[e]
+    return tokens
+
+
+@kernel
+def _at_least(counts: Any, exp: Any, min_p: Any) -> Any:
+    """How many tokens have a p of at least `min_p` millionths of the first one's."""
+    first = np.int64(0)
+    tokens = np.int64(0)
+    for e in range(counts.shape[0]):
+        if counts[e]:
+            if first == 0:
+                first = exp[e]
+            if exp[e] * 1_000_000 < min_p * first:
+                break
+            tokens += counts[e]
+    return tokens
+
+
+@kernel
+def _draw_below(position: Any, words: Any, total: Any) -> Any:
+    """(u * total) >> 64 with u the 64 bits of Philox4x32-10 for this position."""
+    low = np.uint64(0xFFFFFFFF)
+    half = np.uint64(32)
+    c0, c1 = np.uint64(position) & low, np.uint64(0)
+    c2, c3 = np.uint64(words[2]), np.uint64(words[3])
+    k0, k1 = np.uint64(words[0]), np.uint64(words[1])
+    for _ in range(10):
+        p0 = c0 * np.uint64(0xD2511F53)
+        p1 = c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
+        k0 = (k0 + np.uint64(0x9E3779B9)) & low
+        k1 = (k1 + np.uint64(0xBB67AE85)) & low
+    b0, b1 = np.uint64(total) & low, np.uint64(total) >> half
+    middle = c1 * b0 + ((c0 * b0) >> half)
+    return np.int64(c1 * b1 + (middle >> half) + (((middle & low) + c0 * b1) >> half))
+
+
+@kernel
+def _member(held: Any, found: Any, at: Any, index: Any) -> Any:
+    """Of the tokens with e = `at`, ordered by d, then by id, the one at `index`."""
+    count = 0
+    for i in range(found):
+        if held[2, i] == at:
+            held[0, count] = held[0, i]
+            held[1, count] = held[1, i]
+            count += 1
+    lowest, highest = held[1, 0], held[1, 0]
+    for i in range(count):
+        lowest = min(lowest, held[1, i])
+        highest = max(highest, held[1, i])
+    d = lowest
+    while d < highest:
+        same = 0
+        for i in range(count):
+            same += held[1, i] == d
+        if index < same:
+            break
+        index -= same
+        d += 1
+    for i in range(count):
+        if held[1, i] == d:
+            if index == 0:
+                return held[0, i]
+            index -= 1
+    return held[0, 0]

@@ -19,7 +19,8 @@ from openledger.kernels.ops.fingerprint import (
     hash_logits_host,
 )
 from openledger.kernels.ops.random import philox
-from openledger.kernels.ops.sampling import candidates, candidates_host, draw, greedy
+from openledger.kernels.ops.random import words as words_of
+from openledger.kernels.ops.sampling import candidates, draw, greedy, sample_host
 
 TABLE = np.frombuffer(load_table(EXP), "<u4").astype(np.int64)
 
@@ -87,15 +88,44 @@ def test_a_draw_is_its_definition(
     array = np.array(logits, np.float32)
     with np.errstate(over="ignore"):
         expected = scalar_draw([float(x) for x in array], t, top_k, top_p, min_p, seed, position)
-        for find in (candidates, candidates_host):
-            found = find(array, t, len(TABLE))
-            cuts = {"top_k": top_k, "top_p_ppm": top_p, "min_p_ppm": min_p}
-            assert draw(found, TABLE, **cuts, seed=seed, position=position) == expected
+        found = candidates(array, t, len(TABLE))
+        cuts = {"top_k": top_k, "top_p_ppm": top_p, "min_p_ppm": min_p}
+        assert draw(found, TABLE, **cuts, seed=seed, position=position) == expected
+        assert drawn(array[None], (t, top_k, top_p, min_p, position), seed) == [expected]
+
+
+def drawn(logits: Any, limits: tuple[int, ...], seed: bytes) -> list[int]:
+    """By the compiled kernel."""
+    rows = len(logits)
+    settings, words = np.array([limits] * rows, np.int64), np.array([words_of(seed)[:4]] * rows, np.int64)
+    return [int(token) for token in sample_host(logits, settings, words, TABLE)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    number=st.integers(0, 10**6),
+    spread=st.sampled_from([0.001, 1.0, 8.0]),
+    t=st.sampled_from([1, 700, 1000, 5000, 100_000]),
+    top_k=st.sampled_from([0, 1, 40, 3000]),
+    top_p=st.sampled_from([1, 900_000, 999_999, 10**6]),
+    min_p=st.sampled_from([0, 1, 50_000, 10**6]),
+)
+def test_the_compiled_kernel_draws_from_many_tokens_as_the_definition_does(
+    number: int, spread: float, t: int, top_k: int, top_p: int, min_p: int
+) -> None:
+    random = np.random.default_rng(number)
+    logits = (random.standard_normal((2, 5000)) * spread).astype(np.float32)
+    logits[1, random.integers(0, 5000, 4000)] = -np.inf  # what a schema forbids
+    seed = random.bytes(32)
+    for row in logits:
+        cuts = {"top_k": top_k, "top_p_ppm": top_p, "min_p_ppm": min_p}
+        expected = draw(candidates(row, t, len(TABLE)), TABLE, **cuts, seed=seed, position=number)
+        assert drawn(row[None], (t, top_k, top_p, min_p, number), seed) == [expected]
 
 
 def test_draws_follow_the_distribution() -> None:
     logits = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
-    found = candidates_host(logits, 1000, len(TABLE))
+    found = candidates(logits, 1000, len(TABLE))
     counts = Counter(
         draw(found, TABLE, top_k=0, top_p_ppm=10**6, min_p_ppm=0, seed=b"\x05" * 32, position=i) for i in range(4000)
     )
