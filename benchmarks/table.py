@@ -64,18 +64,89 @@ def evm_rows() -> list[Row]:
 def inference_rows() -> list[Row]:
     found = read("inference")
     rows: list[Row] = []
-    for batch, row in (found or {"results": {}})["results"].items():
+    if found is None:
+        return rows
+    for batch, row in found["results"].items():
+        speeds = row["tokens_per_s"]
         for phase in ("decode", "prefill"):
-            ours = row["exact_tokens_per_s"][f"{phase}_cpu"]
-            peer = row["transformers_fp32_tokens_per_s"][f"{phase}_cpu"]
+            kind = f"{phase}_cpu"
+            best = max((name for name in speeds if name != "exact"), key=lambda name: speeds[name][kind])
             rows.append(
                 (
                     f"SmolLM2-135M, {phase}, {batch}",
-                    f"exact {ours:.0f} tokens per CPU-second",
-                    f"transformers fp32 {peer:.0f}",
-                    f"{row['ratio'][f'{phase}_cpu']:.1f}×",
+                    f"exact {speeds['exact'][kind]:.0f} tokens per CPU-second",
+                    f"the best, {best}, fp32: {speeds[best][kind]:.0f}",
+                    f"{row['ratio_to_best'][kind]:.1f}×",
                 )
             )
+    for batch, row in found["decode_step"].items():
+        outside = f"{row['outside_kernels_ms']:.1f} ms of CPU outside its kernels"
+        rows.append((f"a decode step of SmolLM2-135M, {batch}", outside, f"of {row['step_ms']:.1f} ms", ""))
+    return rows
+
+
+def gpu_rows() -> list[Row]:
+    waiting = "not yet measured: no GPU was available"
+    rows: list[Row] = []
+    kernels, serving = read("gpu_kernels"), read("gpu_serving")
+    if kernels is None:
+        for what in ("LoRA shrink and expand, 1 to 256 adapters", "paged decode, 1 to 256 sequences", "int8 linear"):
+            rows.append((f"GPU, {what}: share of a copy's bandwidth", waiting, "`benchmarks/gpu_kernels.py`", ""))
+    else:
+        for row in kernels["results"]:
+            if row["who"] in ("exact-1", "bf16"):
+                count = row.get("adapters") or row.get("sequences") or row["rows"]
+                rank = f", rank {row['rank']}" if "rank" in row else ""
+                name = f"{kernels['device']}, {row['what']}, {count}{rank}, {row['who']}"
+                rows.append(
+                    (
+                        name,
+                        f"{row['gb_per_s']:,.0f} GB/s",
+                        f"a copy {kernels['copy_gb_per_s']:,.0f}",
+                        f"{row['of_copy']:.2f}",
+                    )
+                )
+    if serving is None:
+        for what in (
+            "tokens/s by adapters, 0 to 1,000",
+            "first token, adapters 125 times the slots",
+            "exact beside bf16",
+        ):
+            rows.append((f"GPU, the shape of Llama-3.1-8B: {what}", waiting, "`benchmarks/gpu_serving.py`", ""))
+    else:
+        engine = serving["engine"]
+        for exact, fast, ratio in zip(
+            engine["exact-1"]["throughput"], engine["bf16"]["throughput"], engine["exact_over_bf16"]
+        ):
+            name = f"{serving['device']}, {serving['model']}, {exact['adapters']:,} adapters"
+            beside = f"our own bf16 {fast['tokens_per_s']:,.0f}"
+            rows.append((name, f"exact {exact['tokens_per_s']:,.0f} tokens/s", beside, f"{ratio:.2f}×"))
+        crowded = engine["exact-1"]["adapters_over_slots"]
+        rows.append(
+            (
+                f"first token, {crowded['adapters']:,} adapters in {crowded['slots']} slots",
+                f"p50 {crowded['with']['ttft_p50_ms']:,.0f} ms, p99 {crowded['with']['ttft_p99_ms']:,.0f} ms",
+                f"without adapters p50 {crowded['without']['ttft_p50_ms']:,.0f} ms",
+                f"{crowded['cliff']:.2f}×",
+            )
+        )
+    return rows
+
+
+def audit_rows() -> list[Row]:
+    found = read("audit")
+    if found is None:
+        return []
+    tokens, rows = found["answer_tokens"], []
+    for what, row in found["results"].items():
+        rows.append(
+            (
+                f"SmolLM2-135M, an answer of {tokens} tokens checked again, {what}",
+                f"{row['verify_cpu_s']:.2f} CPU-seconds",
+                f"giving it {row['generate_cpu_s']:.2f}",
+                f"{row['cpu_ratio']:.1f}× ({row['cpu_answer_ratio']:.1f}× without the prompt)",
+            )
+        )
     return rows
 
 
@@ -268,6 +339,8 @@ def table() -> str:
         + derive_rows()
         + da_rows()
         + inference_rows()
+        + audit_rows()
+        + gpu_rows()
         + perplexity_rows()
         + attribution_rows()
         + devnet_rows()

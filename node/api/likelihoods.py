@@ -33,7 +33,7 @@ def chat_logprobs(tokenizer: ModelTokenizer, seen: Iterable[Seen], top: int) -> 
 
 def completion_logprobs(tokenizer: ModelTokenizer, seen: Sequence[Seen], top: int, offset: int) -> dict[str, Any]:
     """`logprobs` of a completion whose first token begins at character `offset`."""
-    texts = [tokenizer.decode([token]) for token, _ in seen]
+    texts = [tokenizer.decode([token], continued=True) for token, _ in seen]
     offsets = []
     for text in texts:
         offsets.append(offset)
@@ -42,7 +42,7 @@ def completion_logprobs(tokenizer: ModelTokenizer, seen: Sequence[Seen], top: in
         "tokens": texts,
         "token_logprobs": [told.logprob for _, told in seen],
         "top_logprobs": [
-            {tokenizer.decode([other]): logprob for other, logprob in told.likeliest[:top]} for _, told in seen
+            {tokenizer.decode([other], continued=True): logprob for other, logprob in told.likeliest[:top]} for _, told in seen
         ]
         if top
         else None,
@@ -52,5 +52,5 @@ def completion_logprobs(tokenizer: ModelTokenizer, seen: Sequence[Seen], top: in
 
 def _token(tokenizer: ModelTokenizer, token: int, logprob: float) -> dict[str, Any]:
     """`bytes` is null where the token is only a part of a character."""
-    text = tokenizer.decode([token])
+    text = tokenizer.decode([token], continued=True)
     return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}
