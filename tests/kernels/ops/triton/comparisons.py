@@ -28,7 +28,8 @@ from openledger.kernels.ops import (
 )
 from openledger.kernels.ops.linear4 import Int4
 from openledger.kernels.ops.lora import LoraRows
-from openledger.kernels.ops.lora_layout import LoraGroup
+from openledger.kernels.ops.lora_layout import LoraGroup, ModuleShape, empty_lora
+from openledger.kernels.ops.lora_plan import Use, plan_rows
 from openledger.kernels.ops.rotary import KvLayer
 from openledger.kernels.ops.triton import activation as triton_activation
 from openledger.kernels.ops.triton import attention as triton_attention
@@ -435,6 +436,56 @@ def test_an_adapter_that_overflows_faults_its_rows_only() -> None:
 
 def test_a_batch_without_adapters_is_left_as_it_is() -> None:
     compare_lora(64, 30, 4, [])
+
+
+def packed_lora(rank: int, seed: int) -> Any:
+    """An adapter of one layer, in one buffer."""
+    shapes = (
+        (ModuleShape("q", 0, 40, 64), ModuleShape("k", 40, 17, 64), ModuleShape("v", 57, 17, 64)),
+        *((ModuleShape(name, 0, 64, 64),) for name in ("o", "up", "down")),
+    )
+    packed = empty_lora(shapes, 1, [(0, name, rank) for name in ("q", "v")])
+    random = np.random.default_rng(seed)
+    for name in ("q", "v"):
+        weights = packed.module(0, name)
+        weights.a[:] = random.integers(-127, 128, weights.a.shape)
+        weights.b[:] = random.integers(-127, 128, weights.b.shape)
+        weights.a_scales[:], weights.b_scales[:] = 1e-3, 2e-3
+    packed.alphas[:] = 0.7
+    return packed
+
+
+def test_tables_that_stay_where_they_are_serve_one_step_after_the_other() -> None:
+    packs = [packed_lora(rank, seed) for seed, rank in enumerate((4, 40, 256))]
+    ours, theirs = [pack.place(to_device) for pack in packs], [pack.place(lambda tensor: tensor) for pack in packs]
+    rows = 20
+    random = np.random.default_rng(5)
+    limbs = torch.from_numpy(random.integers(-127, 127, (2, rows, 64)).astype(np.int8))
+    scales = floats((rows,), 8).abs()
+    # Fewer programs than there is to do: each takes several turns.
+    fixed = triton_lora.FixedTables(
+        DEVICE, rows=rows, adapters=8, per_row=2, ranks=768, widths=ours[0].widths, programs=2
+    )  # fmt: skip
+    steps: list[list[tuple[int, int, tuple[int, ...]]]] = [
+        [(0, 3, (0,)), (4, 20, (1, 2))],
+        [],
+        [(0, 1, (2,)), (1, 2, (0, 1)), (2, 19, (2,)), (19, 20, (0,))],
+    ]
+    for mixes in steps:
+        plan = plan_rows([Use(a, b, tuple(ours[n] for n in chosen)) for a, b, chosen in mixes], triton_lora.ROWS)
+        assert fixed.fill(plan)
+        uses = [Use(a, b, tuple(theirs[n] for n in chosen)) for a, b, chosen in mixes]
+
+        def kernel(limbs: Any, scales: Any, y: Any, faults: Any) -> None:
+            triton_lora.lora_run(limbs, scales, fixed.tables, 0, "qkv", y, faults)
+
+        def twin(limbs: Any, scales: Any, y: Any, faults: Any, uses: Any = uses) -> None:
+            lora.lora_apply(limbs, scales, lora.users_at(uses, 0, "qkv"), y, faults)
+
+        compare(twin, kernel, [limbs, scales], [floats((rows, 74), 9), torch.zeros(rows, dtype=torch.bool)])
+    orders = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2)]
+    many = [Use(row, row + 1, tuple(ours[n] for n in order)) for row, order in enumerate(orders)]
+    assert not fixed.fill(plan_rows(many, triton_lora.ROWS))
 
 
 def words(rows: int, seed: int) -> torch.Tensor:
