@@ -111,7 +111,7 @@ def dot_products(vectors: Vectors, query: bytes) -> NDArray[np.int64]:
     q = np.frombuffer(query, np.int8)
     if len(vectors) < _MANY_ROWS:
         return (vectors.astype(np.float32) @ q.astype(np.float32)).astype(np.int64)
-    from openledger.kernels.attribution.dots import dots
+    from openledger.kernels.attribution.compiled import dots
 
     scores = np.empty(len(vectors), np.int64)
     dots(vectors, q, scores)

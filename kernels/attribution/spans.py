@@ -14,6 +14,8 @@ from openledger.kernels.attribution.corpus import DEPTH, Tokens
 from openledger.kernels.attribution.evidence import Occurrences, Span
 
 _HOLDER_BLOCK = 1 << 14
+_MANY_TOKENS = 1 << 20
+"""From so many on, looking is left to compiled code: the process that serves a large index has it in memory anyway."""
 
 
 class SegmentIndex:
@@ -38,6 +40,16 @@ class SegmentIndex:
         limit = min(self.depth, len(output) - start)
         rank, before, after = self._insert(output, start, limit, low, high)
         return max(before, after), rank
+
+    def longest_matches(self, output: Sequence[int]) -> list[int]:
+        """The length of the longest match from every token of the output on."""
+        if len(self.tokens) < _MANY_TOKENS:
+            return [self.longest_match(output, start)[0] for start in range(len(output))]
+        from openledger.kernels.attribution.compiled import longest_matches
+
+        lengths = np.empty(len(output), np.int64)
+        longest_matches(self.tokens, self.array, self._first, np.asarray(output, np.int64), self.depth, lengths)
+        return [int(length) for length in lengths]
 
     def interval(self, output: Sequence[int], start: int, end: int) -> tuple[int, int]:
         """[lo, hi): the ranks of the suffixes that begin with output[start:end]; lo == hi where none does."""
@@ -111,8 +123,8 @@ def maximal_spans(segments: Sequence[SegmentIndex], output: Sequence[int], short
     output = list(output)
     spans = []
     end = 0
-    for start in range(len(output)):
-        length = max((s.longest_match(output, start)[0] for s in segments), default=0)
+    matches = [segment.longest_matches(output) for segment in segments]
+    for start, length in enumerate(map(max, zip(*matches, strict=True))):
         if start + length <= end:
             continue
         end = start + length

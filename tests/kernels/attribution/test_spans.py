@@ -1,6 +1,8 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openledger.kernels.attribution import spans as spans_module
 from openledger.kernels.attribution.corpus import ContributionTokens, Corpus, lay_out
 from openledger.kernels.attribution.spans import SegmentIndex, maximal_spans
 from openledger.kernels.attribution.suffix_array import suffix_array
@@ -66,6 +68,20 @@ def test_maximal_spans_of_two_segments_are_those_of_brute_force(
             owners = {int(corpus.owners[p // 32]) for p in places(texts[where.segment], pattern)}
             itself = {int(o): int(o) for o in corpus.owners}
             assert segment.holders(where.lo, where.hi, itself, 64) == {o: o for o in owners}
+
+
+@settings(max_examples=60, deadline=None)
+@given(corpora, st.lists(st.integers(-1, 5), max_size=24), st.sampled_from([8, 256]))
+def test_compiled_code_finds_the_same_matches(
+    contributions: list[list[list[int]]], output: list[int], depth: int
+) -> None:
+    if not any(any(d) for d in contributions):
+        return
+    segment = index_of(corpus_of(contributions), depth)
+    expected = segment.longest_matches(output)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spans_module, "_MANY_TOKENS", 1)
+        assert segment.longest_matches(output) == expected
 
 
 @settings(max_examples=100, deadline=None)
