@@ -9,11 +9,10 @@ Each tier is limited by bytes and lets go of what was used longest ago, never of
 memory is the CPU's own: placing copies nothing.
 """
 
-import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +20,11 @@ import torch
 
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.engine.adapters import AdapterRefused, ModuleWeights, group_shapes, load_adapter
+from openledger.kernels.engine.adapters.device import DeviceTier
+from openledger.kernels.engine.adapters.device import Place as Place
 from openledger.kernels.engine.adapters.disk import DiskTier
 from openledger.kernels.engine.adapters.folder import WEIGHTS_FILE, find_adapter
+from openledger.kernels.engine.adapters.host import Counts, HostTier
 from openledger.kernels.engine.adapters.hub import HUB_PREFIX, fetch_adapter
 from openledger.kernels.engine.adapters.pack import quantize_adapter
 from openledger.kernels.engine.adapters.settings import CONFIG_FILE
@@ -40,10 +42,6 @@ _REMEMBERED: Final = 65_536
 """Files whose digests are remembered."""
 
 
-Place = Callable[[PackedLora], Lora]
-"""Puts an adapter of the whole model where the model computes."""
-
-
 def stack_adapter(
     modules: Mapping[tuple[int, str], ModuleWeights], config: ModelConfig, array: Callable[[Any], Any]
 ) -> Lora:
@@ -56,18 +54,6 @@ def pack_adapter(modules: Mapping[tuple[int, str], ModuleWeights], config: Model
     return pack_lora(group_shapes(config), config.layers, modules)
 
 
-@dataclass
-class Counts:
-    """How often an adapter was found in each tier, and was let go of."""
-
-    device_hits: int = 0
-    device_loads: int = 0
-    host_hits: int = 0
-    disk_hits: int = 0
-    source_loads: int = 0
-    evictions: int = 0
-
-
 @dataclass(eq=False)
 class _Request:
     """`held`: the adapters it waits for or has, in its order; `on_device` once they were placed."""
@@ -76,167 +62,6 @@ class _Request:
     futures: list["Future[tuple[bytes, PackedLora]]"] = field(default_factory=list)
     held: list[tuple[bytes, PackedLora]] = field(default_factory=list)
     on_device: bool = False
-
-
-@dataclass(eq=False)
-class _Resident:
-    lora: Lora
-    bytes: int
-    arrived: Callable[[], bool]
-    users: int = 0
-    weighted: dict[int, Lora] = field(default_factory=dict)
-
-
-class HostTier:
-    """Adapters in the CPU's memory, by digest. Safe to use from any thread."""
-
-    def __init__(self, max_bytes: int, counts: Counts) -> None:
-        self._max_bytes = max_bytes
-        self._counts = counts
-        self._lock = threading.Lock()
-        self._held: OrderedDict[bytes, PackedLora] = OrderedDict()
-        self._pins: Counter[bytes] = Counter()
-        self.bytes = self.pinned_bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def pin(self, digest: bytes) -> PackedLora | None:
-        """The adapter, which stays until it is unpinned as often."""
-        with self._lock:
-            packed = self._held.get(digest)
-            if packed is not None:
-                self._held.move_to_end(digest)
-                self._counts.host_hits += 1
-                self._pin(digest, packed)
-            return packed
-
-    def add(self, digest: bytes, packed: PackedLora, *, from_disk: bool) -> PackedLora:
-        """Take an adapter, pinned once; the one that is here already where two threads brought it."""
-        with self._lock:
-            self._counts.disk_hits += from_disk
-            self._counts.source_loads += not from_disk
-            held = self._held.get(digest)
-            if held is None:
-                held = self._held[digest] = packed
-                self.bytes += packed.bytes
-            self._pin(digest, held)
-            self._shrink()
-            return held
-
-    def unpin(self, digest: bytes) -> None:
-        with self._lock:
-            self._pins[digest] -= 1
-            if self._pins[digest] <= 0:
-                del self._pins[digest]
-                self.pinned_bytes -= self._held[digest].bytes
-            self._shrink()
-
-    def _pin(self, digest: bytes, packed: PackedLora) -> None:
-        if not self._pins[digest]:
-            self.pinned_bytes += packed.bytes
-        self._pins[digest] += 1
-
-    def _shrink(self) -> None:
-        if self.bytes <= self._max_bytes:
-            return
-        for digest in [each for each in self._held if not self._pins[each]]:
-            if self.bytes <= self._max_bytes:
-                break
-            self.bytes -= self._held.pop(digest).bytes
-            self._counts.evictions += 1
-
-
-class DeviceTier:
-    """Adapters where the engine computes, by digest. For the engine's thread only."""
-
-    def __init__(
-        self, settings: EngineConfig, place: Place, array: Callable[[Any], Any] | None, counts: Counts
-    ) -> None:
-        self._max_bytes = settings.adapter_device_bytes
-        self._max_count = settings.max_adapters_resident
-        self._place = place
-        self._array = array
-        self._counts = counts
-        self._held: OrderedDict[bytes, _Resident] = OrderedDict()
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def fits_alone(self, wanted: Mapping[bytes, PackedLora]) -> bool:
-        """Whether these can be here together when nothing else is."""
-        return sum(each.bytes for each in wanted.values()) <= self._max_bytes and len(wanted) <= self._max_count
-
-    def start(self, wanted: Mapping[bytes, PackedLora], keep: Callable[[bytes], bool] = lambda digest: False) -> bool:
-        """Begin to bring these here, if there is room when others leave that nobody uses and that are not to be kept."""
-        missing = {digest: packed for digest, packed in wanted.items() if digest not in self._held}
-        count, size = len(missing), sum(packed.bytes for packed in missing.values())
-        leaving: list[bytes] = []
-        left = self.bytes
-        for digest, resident in self._held.items():
-            if left + size <= self._max_bytes and len(self._held) - len(leaving) + count <= self._max_count:
-                break
-            if not resident.users and digest not in wanted and not keep(digest):
-                leaving.append(digest)
-                left -= resident.bytes
-        if left + size > self._max_bytes or len(self._held) - len(leaving) + count > self._max_count:
-            return False
-        for digest in leaving:
-            self.bytes -= self._held.pop(digest).bytes
-            self._counts.evictions += 1
-        for digest, packed in missing.items():
-            self._held[digest] = self._bring(packed)
-            self.bytes += packed.bytes
-            self._counts.device_loads += 1
-        return True
-
-    def use(self, digests: Sequence[bytes]) -> bool:
-        """Hold adapters that were started, all at once, if they have arrived."""
-        residents = [self._held[digest] for digest in dict.fromkeys(digests)]
-        if not all(resident.arrived() for resident in residents):
-            return False
-        for digest, resident in zip(dict.fromkeys(digests), residents):
-            resident.users += 1
-            self._held.move_to_end(digest)
-        return True
-
-    def leave(self, digests: Sequence[bytes]) -> None:
-        for digest in dict.fromkeys(digests):
-            self._held[digest].users -= 1
-
-    def holds(self, digests: Sequence[bytes]) -> bool:
-        return all(digest in self._held for digest in digests)
-
-    def get(self, digest: bytes, packed: PackedLora, weight_milli: int) -> Lora:
-        """One that is here, at a weight."""
-        resident = self._held[digest]
-        if weight_milli == 1000:
-            return resident.lora
-        found = resident.weighted.get(weight_milli)
-        if found is None and self._array is not None:
-            found = resident.lora.weighted(weight_milli, self._array)
-        elif found is None:
-            found = self._place(replace(packed, alphas=packed.weighted(weight_milli)))
-        resident.weighted[weight_milli] = found
-        return found
-
-    def _bring(self, packed: PackedLora) -> _Resident:
-        data = torch.from_numpy(packed.data)
-        if self._array is None or not data.is_pinned():
-            return _Resident(self._place(packed), packed.bytes, lambda: True)
-        # Beside what the device computes: nobody's step waits for a copy.
-        with torch.cuda.stream(self._stream()):
-            moved = data.to("cuda", non_blocking=True)
-            event = torch.cuda.Event()
-            event.record()
-        moved.record_stream(torch.cuda.current_stream())
-        return _Resident(packed.placed(self._array, moved), packed.bytes, event.query)
-
-    def _stream(self) -> Any:
-        if not hasattr(self, "_side"):
-            self._side = torch.cuda.Stream()
-        return self._side
 
 
 class AdapterStore:
@@ -270,8 +95,9 @@ class AdapterStore:
 
     def ask(self, request_id: str, adapters: Sequence[Adapter]) -> None:
         """Get a request's adapters into memory. They are read in the order of asking, as far ahead as there is room."""
-        self._requests[request_id] = _Request(tuple(adapters))
-        self._waiting.append(request_id)
+        request = self._requests[request_id] = _Request(tuple(adapters))
+        if not self._find_at_once(request):
+            self._waiting.append(request_id)
         self._start_loads()
 
     def loaded(self) -> list[tuple[str, tuple[bytes, ...] | AdapterRefused]]:
@@ -340,10 +166,9 @@ class AdapterStore:
             self.device.leave([digest for digest, _ in request.held])
         else:
             for future in request.futures:
-                if not future.cancel() and not future.done():
-                    # Read for nobody: whoever comes next may still find it.
+                if not future.cancel():
+                    # Perhaps read for nobody: whoever comes next may still find it.
                     future.add_done_callback(self._drop)
-            self._unpin(request)
         self._start_loads()
 
     def close(self) -> None:
@@ -362,6 +187,18 @@ class AdapterStore:
             if request is not None and not request.futures:
                 request.futures = [self._loaders.submit(self._load, adapter) for adapter in request.adapters]
                 self._flying += request.futures
+
+    def _find_at_once(self, request: _Request) -> bool:
+        """Where all its adapters are in memory, by the digests that it names, no thread need look for them."""
+        for adapter in request.adapters:
+            packed = self.host.pin(adapter.digest) if abs(adapter.weight_milli) <= MAX_WEIGHT_MILLI else None
+            if packed is None:
+                self._unpin(request)
+                return False
+            future: Future[tuple[bytes, PackedLora]] = Future()
+            future.set_result((adapter.digest, packed))
+            request.futures.append(future)
+        return True
 
     def _unpin(self, request: _Request) -> None:
         for future in request.futures:

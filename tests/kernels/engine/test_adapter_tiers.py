@@ -117,7 +117,9 @@ def test_what_a_running_request_uses_is_never_let_go(bench: Bench, folders: list
 def test_whoever_waits_for_room_is_not_passed_for_ever(bench: Bench, folders: list[Path]) -> None:
     room = max(size_of(folder, bench) for folder in folders)
     engine = bench.engine(adapter_device_bytes=room, max_batch=2)
-    popular, rare = Adapter(str(folders[3])), Adapter(str(folders[1]))
+    popular, rare = (Adapter(str(folder), adapter_digest(folder)) for folder in (folders[3], folders[1]))
+    # In memory before they are asked for, so that the order is that of asking.
+    bench.answers(engine, [ask("warm", popular), ask("up", rare)])
     requests = [ask(f"p{i}", popular, max_tokens=2 + i % 3) for i in range(3)]
     requests += [ask("rare", rare)]
     requests += [ask(f"q{i}", popular, max_tokens=2 + i % 3) for i in range(12)]
