@@ -85,7 +85,7 @@ class FineTuneJob(msgspec.Struct, tag=True, frozen=True):
 
     `output` is the adapter folder, which appears when complete; `work` holds checkpoints and the training record.
     `max_steps` bounds the optimiser steps, `epochs` the passes over the data; the lesser ends training.
-    `base_model` is a GGUF file, empty for the installed SmolLM2-135M-Instruct. `instruction` is what a served chat
+    `base_model` is a GGUF file or a folder in Hugging Face's layout, empty for the installed SmolLM2-135M-Instruct. `instruction` is what a served chat
     says before its passages, so that the adapter learns to answer as it will be asked. With the objective `preferences` the
     documents are JSON lines (`preferences.py`), and `beta` is how far the adapter may lead away from the base model: less
     is further. `quantization` `nf4` holds the base model's layers in four bits while it is trained on.

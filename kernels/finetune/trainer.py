@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from openledger.evm_ext.proofs.content import content_hash
+from openledger.evm_ext.proofs.content import CHUNK_BYTES, content_hash, folder_hash, manifest_of_chunks
 from openledger.genesis.hashing import keccak256
 from openledger.kernels.documents import Document, DocumentError, parse_document
 from openledger.kernels.finetune.adapter import CONFIG, WEIGHTS, check_adapter, file_hashes, write_folder
@@ -74,8 +74,9 @@ class Trainer:
         self._work = Path(job.work)
         self._output = Path(job.output)
         self._model_file = Path(job.base_model) if job.base_model else default_model_file()
+        self._base_name = self._model_file.stem if job.base_model else BASE_NAME
         try:
-            self._base_hash = content_hash(self._model_file.read_bytes()).hex()
+            self._base_hash = _base_hash(self._model_file).hex()
         except OSError as error:
             raise BaseModelMissing(f"there is no model file {self._model_file}: {error.strerror}") from error
         self._documents, self._data = _read_documents(job)
@@ -112,7 +113,7 @@ class Trainer:
         torch.manual_seed(job.seed)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         half = _has_fast_bfloat16(device)
-        model = _load_model(self._model_file, job, device, half)
+        model = _load_model(self._model_file, self._base_name, job, device, half)
         parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         optimizer = torch.optim.AdamW(parameters.values(), lr=job.learning_rate, weight_decay=0.0)
         state = self._resume(parameters, optimizer) or _State(self._identity)
@@ -206,7 +207,7 @@ class Trainer:
             "format": 1,
             "mark": "attested",
             "identity": self._identity,
-            "base_model": {"name": BASE_NAME, "content_hash": self._base_hash},
+            "base_model": {"name": self._base_name, "content_hash": self._base_hash},
             "data_versions": [msgspec.to_builtins(v) for v in job.data_versions],
             "data": self._data,
             "config": {
@@ -326,8 +327,23 @@ def _parsed(contribution: int, name: str, data: bytes) -> Document:
         raise BadTrainingData(f"contribution {contribution}: {error}") from error
 
 
-def _load_model(path: Path, job: FineTuneJob, device: str, half: bool) -> Any:
-    """The base model with a fresh adapter on all linear layers of its blocks; only the adapter is trained."""
+def _base_hash(path: Path) -> bytes:
+    """The content hash of a model file, or of what makes a model of a folder."""
+    if not path.is_dir():
+        return _content_hash(path)
+    files = [p for p in sorted(path.iterdir()) if p.suffix == ".safetensors" or p.name == "config.json"]
+    if not files:
+        raise BaseModelMissing(f"{path} is no model in Hugging Face's layout: it has no config.json and no safetensors")
+    return folder_hash({file.name: _content_hash(file) for file in files})
+
+
+def _content_hash(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return manifest_of_chunks(iter(lambda: file.read(CHUNK_BYTES), b"")).hash
+
+
+def _load_model(path: Path, name: str, job: FineTuneJob, device: str, half: bool) -> Any:
+    """The base model, known by `name`, with a fresh adapter on all linear layers of its blocks; only the adapter is trained."""
     try:
         import torch
         from peft import LoraConfig, get_peft_model
@@ -342,10 +358,13 @@ def _load_model(path: Path, job: FineTuneJob, device: str, half: bool) -> Any:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+        # Half of the precision is more than four bits keep, and half of the memory while they are made.
+        kind = torch.bfloat16 if job.quantization == "nf4" else torch.float32
+        where = {} if path.is_dir() else {"gguf_file": path.name}
+        model = AutoModelForCausalLM.from_pretrained(str(path if path.is_dir() else path.parent), dtype=kind, **where)
     except (OSError, ValueError) as error:
         raise BaseModelMissing(f"transformers cannot load the base model {path}: {error}") from error
-    model.name_or_path = BASE_NAME  # else peft writes this machine's path into the adapter
+    model.name_or_path = name  # else peft writes this machine's path into the adapter
     if half:
         model = model.to(torch.bfloat16)
     config = LoraConfig(
@@ -354,11 +373,13 @@ def _load_model(path: Path, job: FineTuneJob, device: str, half: bool) -> Any:
         lora_dropout=0.0,
         target_modules=list(TARGET_MODULES),
         task_type="CAUSAL_LM",
-        base_model_name_or_path=BASE_NAME,
+        base_model_name_or_path=name,
     )
     tuned = get_peft_model(model.to(device), config)
     if job.quantization == "nf4":
         log.info("base layers in four bits", bytes=freeze_in_nf4(tuned))
+        if not half:
+            tuned = tuned.float()
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

@@ -123,9 +123,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class FineTuneJobs:
     """The queue and its service; see the module's text. Use from one trio task tree."""
 
-    def __init__(self, folder: Path, *, threads: int = 0, train: Train = run_finetune) -> None:
+    def __init__(self, folder: Path, *, threads: int = 0, base_model: str = "", train: Train = run_finetune) -> None:
+        """`base_model`: what is served and so trained on, as `FineTuneJob` has it."""
         self._folder = folder
         self._threads = threads
+        self._base_model = base_model
         self._train = train
         self._jobs: dict[str, Job] = {}
         self._events: dict[str, list[JobEvent]] = {}
@@ -299,6 +301,7 @@ class FineTuneJobs:
             work=str(folder / "work"),
             data_versions=[DataVersion(s.datanet, s.version, s.root) for s in job.sources],
             threads=self._threads,
+            base_model=self._base_model,
             instruction=INSTRUCTION,  # what a served chat begins with is what is trained on
             **msgspec.structs.asdict(job.parameters),
         )

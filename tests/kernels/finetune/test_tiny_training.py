@@ -18,6 +18,7 @@ from openledger.kernels.finetune.job import (
     FineTuneProgress,
     TrainingDocument,
 )
+from tests.kernels.model.tiny_families import random_model, write_folder
 from tests.kernels.model.tiny_model import write_tiny_model
 
 SENTENCES = [
@@ -106,3 +107,14 @@ async def test_preferences_are_learnt_and_bad_ones_named(tmp_path: Path, base: P
     assert record["config"]["beta"] == 0.1
     evaluated = [event for event in seen if event.stage == "evaluating" and event.accuracy is not None]
     assert [event.step for event in evaluated] == [0, 8, 16]
+
+
+@pytest.mark.slow
+async def test_a_folder_of_another_family_is_trained_on(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "tiny-qwen", random_model("qwen3"))
+    with trio.fail_after(300):
+        result = await run_finetune(text_job(tmp_path / "job", folder, max_steps=2))
+    assert result.record["base_model"]["name"] == "tiny-qwen"
+    config = json.loads((result.adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny-qwen"
+    assert config["target_modules"] == sorted(config["target_modules"])

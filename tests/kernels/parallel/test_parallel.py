@@ -158,18 +158,17 @@ async def test_a_model_that_cannot_be_cut_so_says_what_divides_it(folder: Path) 
 
 
 @pytest.mark.slow
-def test_the_command_cuts_a_model_too(folder: Path) -> None:
+def test_the_command_cuts_a_model_too(folder: Path, single: Model) -> None:
     (folder / "prompts.txt").write_text("\n".join(PROMPTS))
-
-    def run(*options: str) -> Any:
-        line = [
-            sys.executable, "-P", "-m", "openledger.node.cli.main", "model", "run", "--prompts",
-            str(folder / "prompts.txt"), "--model-file", str(folder / "tiny.gguf"), "--adapter", str(folder / "adapter"),
-            "--threads", "1", "--max-tokens", "3", "--json", *options,
-        ]  # fmt: skip
-        environment = {**os.environ, "OPENLEDGER_DATA_DIR": str(folder / "data")}
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300, env=environment)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    assert run("--tensor-parallel", "2", "--backend", "torch", "--chunk", "5") == run()
+    line = [
+        sys.executable, "-P", "-m", "openledger.node.cli.main", "model", "run", "--prompts", str(folder / "prompts.txt"),
+        "--model-file", str(folder / "tiny.gguf"), "--adapter", str(folder / "adapter"), "--threads", "1",
+        "--max-tokens", str(MAX_TOKENS), "--temperature-milli", "800", "--top-k", "50", "--json",
+        "--seed", str(int.from_bytes(DRAW.seed, "little")), "--tensor-parallel", "2", "--backend", "torch", "--chunk", "5",
+    ]  # fmt: skip
+    environment = {**os.environ, "OPENLEDGER_DATA_DIR": str(folder / "data")}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    prompts = [single.tokenizer.encode(text) for text in PROMPTS]
+    wanted = [one.fingerprint.hex() for one in expected(single, folder, prompts, adapted=True)]
+    assert [one["fingerprint"] for one in json.loads(done.stdout)] == wanted

@@ -77,3 +77,16 @@ def test_an_adapter_is_cut_where_its_layers_are(cut: Cut) -> None:
     assert first[down].a.shape == (4, FEED_FORWARD // RANKS)
     assert np.array_equal(np.concatenate([first[down].a, second[down].a], axis=1), whole[down].a)
     assert np.array_equal(second[down].b, whole[down].b)
+
+
+def test_biases_go_with_their_outputs_and_norms_are_whole(cut: Cut) -> None:
+    _, model, whole, _ = cut
+    config = model.config
+    bias = np.arange(config.qkv_width, dtype=np.float32)
+    biased = Weights(whole.matrices, {**whole.vectors, "0.qkv_bias": bias}, whole.root)
+    shares = [share_of_weights(biased, config, rank, RANKS) for rank in range(RANKS)]
+    local = share_of_config(config, RANKS)
+    ends = [local.heads * config.head_size, (local.heads + local.kv_heads) * config.head_size]
+    parts = [np.split(share.vectors["0.qkv_bias"], ends) for share in shares]
+    assert np.array_equal(np.concatenate([np.concatenate(part) for part in zip(*parts)]), bias)
+    assert all(np.array_equal(share.vectors["norm"], whole.vectors["norm"]) for share in shares)
