@@ -9,6 +9,7 @@
 `gguf.py` and `huggingface.py` read it from their files; DeepSeek's distilled models are of the families llama and qwen2.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from openledger.kernels.model.errors import UnsupportedModel
 from openledger.kernels.model.rotary_table import MAX_POSITIONS, Scaling
 from openledger.kernels.ops.limits import MAX_COLUMNS, MAX_HEAD_SIZE
 
+MAX_LAYERS: Final = 1024
 FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3")
 
 
@@ -89,6 +91,8 @@ class ModelConfig:
             or self.head_size > MAX_HEAD_SIZE
         ):
             raise UnsupportedModel("a layer is too wide for exact sums in int32")
-        if not self.epsilon > 0 or not self.rotary_base > 1:
+        if self.layers > MAX_LAYERS:
+            raise UnsupportedModel(f"the model has {self.layers:,} layers, the limit is {MAX_LAYERS:,}")
+        if not 0 < self.epsilon < math.inf or not 1 < self.rotary_base < math.inf:
             raise UnsupportedModel(f"epsilon {self.epsilon} or rotary base {self.rotary_base} makes no sense")
         return self

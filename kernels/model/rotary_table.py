@@ -16,7 +16,7 @@ after 2**17 positions all errors are below 2**-230, far from where they could mo
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isqrt
+from math import inf, isqrt
 from typing import Any, Final
 
 import numpy as np
@@ -72,12 +72,12 @@ def scaled(plain: Sequence[int], scaling: Scaling) -> list[int]:
     if scaling is None:
         return list(plain)
     if isinstance(scaling, tuple):
-        if len(scaling) != len(plain) or not all(0 < value < float("inf") for value in scaling):
+        if len(scaling) != len(plain) or not all(0 < value < inf for value in scaling):
             raise ValueError(f"{len(scaling)} rotary factors do not fit {len(plain)} pairs, or are not positive")
         return [_divided(f, Fraction(value)) for f, value in zip(plain, scaling)]
-    factor, low, high = Fraction(scaling.factor), Fraction(scaling.low), Fraction(scaling.high)
-    if factor < 1 or not 0 < low < high or scaling.original_context < 1:
+    if not 1 <= scaling.factor < inf or not 0 < scaling.low < scaling.high < inf or scaling.original_context < 1:
         raise ValueError(f"the rotary scaling {scaling} makes no sense")
+    factor, low, high = Fraction(scaling.factor), Fraction(scaling.low), Fraction(scaling.high)
     found = []
     for f in plain:
         turns = scaling.original_context * f / Fraction(2 * pi())  # L / w: turns within the original context

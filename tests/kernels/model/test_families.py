@@ -1,6 +1,7 @@
 """Each family beside transformers: the same logits but for quantisation, from a folder and from a GGUF of the same weights."""
 
 import json
+import math
 import os
 import struct
 import subprocess
@@ -185,6 +186,9 @@ SETTINGS = {**SIZES, "architectures": ["LlamaForCausalLM"], "rope_theta": 10000.
         ({"num_key_value_heads": 3}, "do not make a model"),
         ({"hidden_size": 1 << 20, "head_dim": 64}, "too wide"),
         ({"hidden_size": "many"}, "wrongly"),
+        ({"num_hidden_layers": 10**9}, "1,000,000,000 layers"),
+        ({"rope_theta": math.inf}, "base inf"),
+        ({"rms_norm_eps": math.nan}, "epsilon nan"),
         ({"rms_norm_eps": None}, "wrongly"),
         ({"vocab_size": ...}, "does not say vocab_size"),
     ],
@@ -194,6 +198,20 @@ def test_models_of_other_kinds_are_refused_by_name(change: dict[str, Any], says:
     settings = {key: value for key, value in {**SETTINGS, **change}.items() if value is not ...}
     with pytest.raises(UnsupportedModel, match=says):
         config_from_json(settings, "x")
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        Llama3Scaling(math.inf, 1.0, 4.0, 8),
+        Llama3Scaling(8.0, 4.0, 1.0, 8),
+        Llama3Scaling(8.0, 1.0, math.nan, 8),
+        (1.0,),
+    ],
+)
+def test_a_scaling_that_makes_no_sense_is_refused(scaling: Any) -> None:
+    with pytest.raises(ValueError, match=r"makes no sense|do not fit"):
+        rotary_table(10000.0, 8, 4, scaling)
 
 
 def _spoil_header(folder: Path) -> None:
