@@ -36,6 +36,7 @@ from openledger.node.rpc.backend import RpcBackend, RpcLimits, SyncProgress
 from openledger.node.rpc.dispatcher import Dispatcher, DispatchLimits
 from openledger.node.rpc.errors import ServerError
 from openledger.node.rpc.ethereum import EthereumRpc
+from openledger.node.rpc.openledger import OpenledgerRpc
 from openledger.node.rpc.optimism import OptimismRpc
 from openledger.node.rpc.server import RpcServer
 from openledger.node.rpc_client import RpcClient, RpcUnavailable
@@ -140,15 +141,20 @@ class RollupNode:
 
     def registry(self, block_hash: bytes | None = None) -> Registry:
         """Our contracts' state after a block; None is the unsafe head."""
-        at = block_hash or self.chain.head("unsafe").hash
+        return registry_of(self.chain, block_hash)
 
-        def call(to: bytes, data: bytes) -> bytes:
-            result = self.chain.call(CallRequest(to=to, data=data), at)
-            if not result.success:
-                raise CallReverted(result.output)
-            return result.output
 
-        return Registry(call)
+def registry_of(chain: Chain, block_hash: bytes | None = None) -> Registry:
+    """Our contracts' state after a block; None is the unsafe head."""
+    at = block_hash or chain.head("unsafe").hash
+
+    def call(to: bytes, data: bytes) -> bytes:
+        result = chain.call(CallRequest(to=to, data=data), at)
+        if not result.success:
+            raise CallReverted(result.output)
+        return result.output
+
+    return Registry(call)
 
 
 @asynccontextmanager
@@ -222,6 +228,7 @@ async def open_rollup_node(config: Config, network: Network) -> AsyncIterator[Ro
         dispatcher = Dispatcher(DispatchLimits(batch=config.rpc.batch, response=config.rpc.response_bytes))
         ethereum.register(dispatcher)
         dispatcher.register(OptimismRpc(engine, driver, p2p))
+        dispatcher.register(OpenledgerRpc(lambda: registry_of(chain), content.get_named))
         server = RpcServer(dispatcher)
 
         services = [

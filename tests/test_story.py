@@ -91,8 +91,39 @@ def test_the_story_ends_with_a_claimed_reward_though_everything_is_killed_in_the
     assert earned == explained["parts_micro_open"]["contributors"] > 0
     assert sum(explained["parts_micro_open"].values()) == explained["fee_micro_open"]
     assert all(share["metadata"]["license"] == "CC0-1.0" for share in explained["contributions"])
+    check_lineage(devnet, report["receipts"][0], explained)
     shown = devnet.run("attribution", "explain", report["receipts"][0], timeout_s=120)
     assert "passages it was given" in shown.stdout
+
+
+def check_lineage(devnet: Any, receipt: str, explained: dict[str, Any]) -> None:
+    """From the answer back to whoever contributed, and from the Datanet to the releases made of it."""
+
+    def ask(method: str, *parameters: Any) -> Any:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        return httpx.post(devnet.endpoints.rpc, json=body, timeout=180, trust_env=False).json()
+
+    graph = ask("openledger_lineage", "receipt", receipt)["result"]
+    names = {node["id"] for node in graph["nodes"]}
+    edges = {(edge["from"], edge["to"], edge["what"]): edge for edge in graph["edges"]}
+    assert {end for edge in graph["edges"] for end in (edge["from"], edge["to"])} == names
+    for share in explained["contributions"]:
+        contribution = f"contribution/{share['contribution']}"
+        assert edges[contribution, f"receipt/{receipt}", "shows in"]["weight"] == share["weight"]
+        assert (f"account/{share['contributor']}", contribution, "contributed") in edges
+    release = f"release/{explained['release']['id']}"
+    assert (f"receipt/{receipt}", release, "answered by") in edges
+    (made_of,) = [last for first, last, what in edges if (first, what) == (release, "made of")]
+    datanet = int(made_of.split("/")[1])
+    around = ask("openledger_lineage", "datanet", datanet)["result"]
+    assert release in {node["id"] for node in around["nodes"]}
+    board = ask("openledger_leaderboard", datanet)["result"]
+    contributors = {share["contributor"] for share in explained["contributions"]}
+    assert contributors <= {row["contributor"] for row in board}
+    assert all(row["approved"] > 0 for row in board)
+    assert "has no lineage" in ask("openledger_lineage", "planet", 1)["error"]["message"]
+    assert "no Datanet 99" in ask("openledger_lineage", "datanet", 99)["error"]["message"]
+    assert "does not have" in ask("openledger_lineage", "receipt", "0x" + "11" * 32)["error"]["message"]
 
 
 def test_the_openai_client_streams_an_answer_that_is_paid_for(story_devnet: Any) -> None:

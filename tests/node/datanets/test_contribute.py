@@ -16,6 +16,7 @@ from openledger.node.datanets import client
 from openledger.node.datanets.documents import DocumentMetadata
 from openledger.node.datanets.export import export_version
 from openledger.node.errors import UserError
+from openledger.node.lineage import Lineage, LineageUnknown, leaderboard
 from openledger.node.payer import Api, ApiRefused
 from openledger.node.predeploy_contracts import datanet_registry
 from openledger.node.wallet import TransactionReverted
@@ -140,6 +141,22 @@ async def test_an_interrupted_contribution_goes_on_with_its_first_commitment(net
         assert stages == ["done"]
         with pytest.raises(UserError, match="already holds this document"):
             await contribute(net, node, net.bob, datanet, [document])
+
+        graph = Lineage(net.registry(None), node.content.get_named)
+        graph.of_datanet(datanet)
+        graph.of_contribution(done.contribution)
+        told = graph.to_json()
+        alice, owner = (f"account/0x{who.address.hex()}" for who in (net.alice, net.owner))
+        assert [node["id"] for node in told["nodes"]] == ["datanet/1", owner, "contribution/1", alice]
+        assert [(edge["from"], edge["what"], edge["to"]) for edge in told["edges"]] == [
+            (owner, "owns", "datanet/1"),
+            (alice, "contributed", "contribution/1"),
+            ("contribution/1", "contributed to", "datanet/1"),
+        ]
+        (row,) = leaderboard(net.registry(None), datanet, 10)
+        assert (row["contributor"], row["approved"]) == ("0x" + net.alice.address.hex(), 0)
+        with pytest.raises(LineageUnknown, match="no contribution 9"):
+            graph.of_contribution(9)
 
 
 async def test_rows_of_a_table_are_contributed_as_text_that_names_its_source(net, tmp_path):
