@@ -11,7 +11,7 @@ Nothing in it depends on which rows travel together: see the folder's README for
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -65,21 +65,31 @@ class Inputs(NamedTuple):
     logit_rows: Any
 
 
+_VIEWS: Final = 256
+"""Views of buffers that are kept, so that the same batch size makes no new ones."""
+
+
 class Buffers:
     """Scratch memory by name, kept between steps and grown when a step needs more."""
 
     def __init__(self, device: str) -> None:
         self._device = device
         self._held: dict[str, Tensor] = {}
+        self._views: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def take(self, name: str, kind: torch.dtype, *shape: int) -> Tensor:
-        size = 1
-        for extent in shape:
-            size *= extent
+        view = self._views.get((name, shape))
+        if view is not None:
+            return view
+        size = math.prod(shape)
         held = self._held.get(name)
+        if held is None or held.numel() < size or len(self._views) >= _VIEWS:
+            # Views of what was there before would keep it.
+            self._views.clear()
         if held is None or held.numel() < size:
             held = self._held[name] = torch.empty(size, dtype=kind, device=self._device)
-        return held[:size].view(shape)
+        view = self._views[name, shape] = held[:size].view(shape)
+        return view
 
 
 class KvCache:

@@ -119,40 +119,44 @@ def sample_host(logits: Any, settings: Any, words: Any, exp: Any) -> Any:
     tokens = np.empty(len(logits), np.int64)
     # numpy finds maxima with vector instructions, and the first of equals.
     first = logits.argmax(-1)
-    held = np.empty((3, logits.shape[-1]), np.int64)
-    counts = np.empty(len(exp), np.int64)
+    # Entries that are 0 end the table; tokens there do not count.
+    exp = exp[: np.count_nonzero(exp)]
+    ds, counts = np.empty(logits.shape[-1], np.int32), np.empty(len(exp), np.int64)
     for row in range(len(tokens)):
         if settings[row, 0] == 0:
             tokens[row] = first[row]
         else:
-            tokens[row] = _draw_row(logits[row], logits[row, first[row]], settings[row], words[row], exp, held, counts)
+            tokens[row] = _draw_row(logits[row], logits[row, first[row]], settings[row], words[row], exp, ds, counts)
     return tokens
 
 
 @kernel
-def _draw_row(logits: Any, highest: Any, settings: Any, words: Any, exp: Any, held: Any, counts: Any) -> Any:
-    """One row, as `candidates` and `draw` together. `held` [3, V] and `counts` [entries] are scratch."""
+def _draw_row(logits: Any, highest: Any, settings: Any, words: Any, exp: Any, ds: Any, counts: Any) -> Any:
+    """One row, as `candidates` and `draw` together. `ds` [V] and `counts` [entries] are scratch."""
     t, top_k, top_p, min_p = settings[0], settings[1], settings[2], settings[3]
     entries = exp.shape[0]
     # The largest d whose e is in the table, so that most tokens need no division.
-    last = (2 * t * entries - t + 1999) // 2000 - 1
-    bound = np.float32(last + 1)
-    counts[:] = 0
-    found = 0
+    last = np.int32((2 * t * entries - t + 1999) // 2000 - 1)
+    far = np.float32(_FAR)
     for i in range(logits.shape[0]):
         f = np.float32(np.float32(highest - logits[i]) * np.float32(STEPS))
-        if f <= bound:
-            d = np.int64(np.rint(f))
-            if d <= last:
-                e = (2000 * d + t) // (2 * t)
-                # Entries that are 0 end the table; tokens there do not count.
-                if exp[e] > 0:
-                    counts[e] += 1
-                    held[0, found] = i
-                    held[1, found] = d
-                    held[2, found] = e
-                    found += 1
-    keep = np.int64(found)
+        ds[i] = np.int32(np.rint(f if f < far else far))
+    share = 1.0 / np.float64(2 * t)
+    counts[:] = 0
+    for i in range(logits.shape[0]):
+        if ds[i] <= last:
+            # Below 2**43, so the product is off by less than one: cheaper than an integer division.
+            n = 2000 * np.int64(ds[i]) + t
+            e = np.int64(np.float64(n) * share)
+            rest = n - e * 2 * t
+            counts[e + np.int64(rest >= 2 * t) - np.int64(rest < 0)] += 1
+    found = np.int64(0)
+    for e in range(entries):
+        found += counts[e]
+    if found == 0:
+        # Only where a logit is not a number: such a row has a numeric fault, and nobody asks for its token.
+        return np.int64(0)
+    keep: Any = found
     if top_k:
         keep = min(keep, top_k)
     if top_p < 1_000_000:
@@ -164,7 +168,7 @@ def _draw_row(logits: Any, highest: Any, settings: Any, words: Any, exp: Any, he
     while r >= counts[at] * exp[at]:
         r -= counts[at] * exp[at]
         at += 1
-    return _member(held, found, at, r // exp[at])
+    return _member(ds, t, at, r // exp[at])
 
 
 @kernel
@@ -234,30 +238,18 @@ def _draw_below(position: Any, words: Any, total: Any) -> Any:
 
 
 @kernel
-def _member(held: Any, found: Any, at: Any, index: Any) -> Any:
+def _member(ds: Any, t: Any, at: Any, index: Any) -> Any:
     """Of the tokens with e = `at`, ordered by d, then by id, the one at `index`."""
+    lowest = np.int32(max((2 * at - 1) * t + 1999, 0) // 2000)
+    last = np.int32(((2 * at + 1) * t - 1) // 2000)
+    count: Any = 0
+    for i in range(ds.shape[0]):
+        count += np.int64(ds[i] >= lowest) & np.int64(ds[i] <= last)
+    members = np.empty(count, np.int64)
     count = 0
-    for i in range(found):
-        if held[2, i] == at:
-            held[0, count] = held[0, i]
-            held[1, count] = held[1, i]
+    for i in range(ds.shape[0]):
+        if lowest <= ds[i] <= last:
+            members[count] = np.int64(ds[i]) * np.int64(ds.shape[0]) + i
             count += 1
-    lowest, highest = held[1, 0], held[1, 0]
-    for i in range(count):
-        lowest = min(lowest, held[1, i])
-        highest = max(highest, held[1, i])
-    d = lowest
-    while d < highest:
-        same = 0
-        for i in range(count):
-            same += held[1, i] == d
-        if index < same:
-            break
-        index -= same
-        d += 1
-    for i in range(count):
-        if held[1, i] == d:
-            if index == 0:
-                return held[0, i]
-            index -= 1
-    return held[0, 0]
+    members.sort()
+    return members[index] % np.int64(ds.shape[0])
