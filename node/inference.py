@@ -78,11 +78,6 @@ class Asked:
     adapters: tuple[Adapter, ...] = ()
     logprobs: int = 0
 
-    @classmethod
-    def of_release(cls, request: ChatRequest, release: ServedRelease, logprobs: int = 0) -> Asked:
-        """With the release's own adapter."""
-        return cls(request, release, (release.adapter,) if release.adapter else (), logprobs)
-
     def choices(self, count: int) -> list[Asked]:
         """This answer and others to the same request, each drawn by itself."""
         first = self.request.choice

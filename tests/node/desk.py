@@ -37,11 +37,12 @@ from openledger.node.content import ContentMissing, ContentStore
 from openledger.node.engine_metrics import EngineMetrics
 from openledger.node.factory.releases import store_adapter
 from openledger.node.http import AccessPolicy, Router, serve_http
-from openledger.node.inference import Head, Inference
+from openledger.node.inference import Asked, Head, Inference
 from openledger.node.loaded_adapters import LoadedAdapters
 from openledger.node.payments import PAYMENT_HEADER, Payments, SignedVoucher
 from openledger.node.prompt import template_hash
 from openledger.node.receipts import ReceiptBook
+from openledger.node.records import ChatRequest
 from openledger.node.wallet import Wallet
 
 from ..kernels.model.tiny_model import write_tiny_adapter, write_tiny_model
@@ -227,6 +228,12 @@ class Desk:
             metrics=self.metrics,
             **limits,
         )
+
+    def asked(self, request: ChatRequest) -> Asked:
+        """What the API makes of a request: with the adapters that it names, else the release's own."""
+        release = self.shelf.any_release(request.release)
+        placed = tuple(self.shelf.adapter(used.digest, used.weight_milli) for used in request.adapters)
+        return Asked(request, release, placed or ((release.adapter,) if release.adapter else ()))
 
     def _fill_shelf(self) -> None:
         digests = [

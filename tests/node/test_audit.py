@@ -16,7 +16,7 @@ from msgspec.structs import replace as changed
 from openledger.evm_ext.proofs.receipt import ledger_domain
 from openledger.kernels.engine.client import EngineClient
 from openledger.kernels.engine.messages import SCHEMA_DIALECT, Finished, Generate, Ready, Sampling
-from openledger.node.inference import Answered, Asked
+from openledger.node.inference import Answered
 from openledger.node.records import AnswerBody, ChatRequest, Message, UsedAdapter
 from openledger.node.wallet import Wallet
 
@@ -57,7 +57,6 @@ class Cheat:
 def answer(desk: Desk, engine: Any, model: str = "lora", **fields: Any) -> bytes:
     """The hash of the receipt for one answer by that engine."""
     voucher = desk.voucher()
-    release = desk.shelf.release(model)
     settings: dict[str, Any] = {
         "messages": (Message("user", "ab"),),
         "max_tokens": 12,
@@ -65,16 +64,12 @@ def answer(desk: Desk, engine: Any, model: str = "lora", **fields: Any) -> bytes
         **fields,
     }
     request = ChatRequest(
-        release=release.id,
+        release=desk.shelf.release(model).id,
         channel_id=voucher.voucher.channel_id,
         max_claimable=voucher.voucher.max_claimable,
         **settings,
     )
-    asked = Asked.of_release(request, release)
-    if request.adapters:
-        placed = tuple(desk.shelf.adapter(used.digest, used.weight_milli) for used in request.adapters)
-        asked = replace(asked, adapters=placed)
-    inference = desk.inference(engine)
+    asked, inference = desk.asked(request), desk.inference(engine)
 
     async def run() -> bytes:
         with trio.fail_after(500):

@@ -45,7 +45,7 @@ function show(digest) {
     return [
       h("dl", {},
         h("dt", {}, "hash"), h("dd", {}, h("code", { class: "hash" }, digest)),
-        h("dt", {}, "question"), h("dd", {}, found.messages.at(-1)?.content ?? ""),
+        h("dt", {}, "question"), h("dd", {}, found.messages.at(-1)?.content ?? String(found.prompt ?? "")),
         h("dt", {}, "answer"), h("dd", {}, found.text),
         h("dt", {}, "tokens"), h("dd", {}, `${found.prompt_tokens} in, ${found.output_tokens} out`),
         h("dt", {}, "mode"), h("dd", {}, found.marks.tokens === "exact" ? "exact: anyone can recompute every token"

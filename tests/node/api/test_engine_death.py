@@ -15,7 +15,7 @@ import trio.testing
 
 from openledger.kernels.engine.client import WORKER
 from openledger.kernels.engine.messages import Sampling
-from openledger.node.inference import Asked, InferenceFailed
+from openledger.node.inference import InferenceFailed
 from openledger.node.records import ChatRequest
 
 from ..desk import Desk
@@ -56,7 +56,7 @@ def test_an_answer_that_does_not_begin_in_time_is_given_up_and_costs_nothing(des
     )
 
     async def ask() -> InferenceFailed:
-        prepared = await inference.prepare([Asked.of_release(request, desk.shelf.release("bare"))])
+        prepared = await inference.prepare([desk.asked(request)])
         with trio.fail_after(500):
             try:
                 async for _ in inference.answer(prepared, voucher):
