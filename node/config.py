@@ -61,6 +61,10 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    model_file: str = Field(
+        "",
+        description="a GGUF file or a folder in Hugging Face's layout; empty: SmolLM2-135M-Instruct from its package",
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the engine process; 0: half of the cores, at least one")
     max_batch: int = Field(16, ge=1, le=256, description="sequences decoded together")
     max_context_tokens: int = Field(2048, ge=64, le=8192)

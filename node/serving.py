@@ -210,6 +210,7 @@ async def _open_checking(stack: AsyncExitStack, node: RollupNode, registered: Re
         open_replicas(
             EngineConfig(
                 cache_folder=str(config.cache_folder),
+                model_file=config.engine.model_file or None,
                 threads=threads,
                 max_batch=config.engine.max_batch,
                 max_context=config.engine.max_context_tokens,
@@ -339,7 +340,12 @@ def _provide(
     )
     stake = ProviderStake(node.registry, provider, rpc_url, sending, stake_for_me=development)
     train = partial(run_finetune, start_child=checking.start_child)
-    jobs = FineTuneJobs(config.folder / "fine-tunes", threads=config.engine.threads, train=train)
+    jobs = FineTuneJobs(
+        config.folder / "fine-tunes",
+        threads=config.engine.threads,
+        base_model=config.engine.model_file,
+        train=train,
+    )
     FactoryApi(
         chain=node.chain,
         registry=node.registry,

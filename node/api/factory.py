@@ -7,7 +7,7 @@ POST /v1/fine-tunes               {"name", "datanets": [{"datanet", "version"}],
 GET  /v1/fine-tunes               GET /v1/fine-tunes/{id}
 GET  /v1/fine-tunes/{id}/events   server-sent events from the beginning (or after ?after= / Last-Event-ID), then live
 POST /v1/fine-tunes/{id}/cancel
-POST /v1/releases                 {"name", "job", "price_in", "price_out", "split"?, "attribution"?}; 201
+POST /v1/releases                 {"name", "job" or "merged_from", "price_in", "price_out", "split"?, "attribution"?}; 201
 GET  /v1/releases                 GET /v1/releases/{id}
 """
 
@@ -45,8 +45,10 @@ from openledger.node.factory.releases import (
     NO_EMBEDDER,
     ReleaseDraft,
     ReleaseRefused,
+    ReleaseSources,
     ReleaseTerms,
     draft_release,
+    merged_copy,
     pin_of,
 )
 from openledger.node.http import Request, Response, Router, StreamingResponse, require_modest_json
@@ -54,6 +56,7 @@ from openledger.node.registry import Release
 
 MAX_DATANETS = 16
 MAX_NAME_BYTES = 128
+MAX_MERGED = 8
 MAX_TRAINING_BYTES = 64 << 20
 KEEP_ALIVE_S = 15.0
 MAX_PRICE = 10**12
@@ -74,10 +77,13 @@ class _FineTune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of what a job trained, or of the engine's own model, into which the adapters of these releases were merged."""
+
     name: str
-    job: str
     price_in: int
     price_out: int
+    job: str = ""
+    merged_from: list[int] = []
     split: Split = Split()
     attribution: AttributionPolicy = AttributionPolicy()
 
@@ -208,8 +214,10 @@ class FactoryApi:
             asked.attribution.validate()
         except InvalidPolicy as error:
             raise ApiError(400, "bad_parameter", f"attribution: {error}") from error
-        adapter = self._jobs.adapter_folder(asked.job)
-        job = self._jobs.job(asked.job)
+        if bool(asked.job) == bool(asked.merged_from) or len(asked.merged_from) > MAX_MERGED:
+            raise ApiError(400, "bad_parameter", f"name either a job or 1 to {MAX_MERGED} releases in merged_from")
+        adapter = self._jobs.adapter_folder(asked.job) if asked.job else None
+        job = self._jobs.job(asked.job) if asked.job else None
         engine = await self._engine.ready()
         terms = ReleaseTerms(asked.name, asked.price_in, asked.price_out, asked.split, asked.attribution)
 
@@ -218,13 +226,17 @@ class FactoryApi:
             taken = next((r.id for r in registry.releases() if r.name == asked.name and r.active), None)
             if taken is not None:
                 raise ReleaseRefused(f"release {taken} is already named {asked.name!r}: choose another name")
-            built = [self._indexes.built(source.datanet, source.version) for source in job.sources]
+            if job is None:
+                copy = merged_copy(self._content, registry, engine, asked.merged_from)
+            else:
+                copy = ReleaseSources(tuple((each.datanet, each.version) for each in job.sources), job.record)
+            built = [self._indexes.built(datanet, version) for datanet, version in copy.datanets]
             embedders = {index.embedder_hash for index in built} or {NO_EMBEDDER}
             if len(embedders) != 1:
                 raise ReleaseRefused("the Datanets were indexed with different embedders: index them again")
             pins = [pin_of(registry, index) for index in built]
             return draft_release(
-                self._content, self._publishing, engine, terms, pins, embedders.pop(), adapter, job.record
+                self._content, self._publishing, engine, terms, pins, embedders.pop(), adapter, copy.record
             )
 
         return Response.json(_shown_draft(await trio.to_thread.run_sync(draft)), 201)

@@ -94,8 +94,10 @@ async def register_release(
     split: Split | None = None,
     attribution: AttributionPolicy | None = None,
     trainer: bytes | None = None,
+    merged_from: Sequence[int] = (),
 ) -> int:
-    """Register what a finished job trained as a release owned by `wallet`, and return its number.
+    """Register what a finished job trained as a release owned by `wallet`, and return its number. With `merged_from` and
+    an empty `job`: the engine's own model, into which the adapters of these releases were merged.
 
     Prices are micro-OPEN per 1,000 tokens; `trainer` (who paid for the compute) is the wallet where it is None. What the
     node proposes is recomputed before it is signed. Raises ApiRefused, TransactionReverted, UserError, RpcError,
@@ -108,6 +110,7 @@ async def register_release(
         json={
             "name": name,
             "job": job,
+            "merged_from": list(merged_from),
             "price_in": price_in,
             "price_out": price_out,
             "split": asdict(split),

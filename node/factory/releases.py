@@ -86,6 +86,52 @@ def store_adapter(content: ContentStore, folder: Path) -> bytes:
     )
 
 
+@dataclass(frozen=True)
+class ReleaseSources:
+    """Where a release comes from: Datanets by (id, version), and its training record."""
+
+    datanets: tuple[tuple[int, int], ...]
+    record: dict[str, Any] | None
+
+
+def merged_copy(content: ContentStore, registry: Registry, engine: Ready, releases: Sequence[int]) -> ReleaseSources:
+    """The engine's model as a copy into which the adapters of these releases were merged: it keeps all of their Datanets.
+
+    Raises ReleaseRefused: one is not known here, is of another model's tokenizer or numerics, has no adapter, or is served
+    by the same weights; NotRegistered.
+    """
+    if len(set(releases)) != len(releases):
+        raise ReleaseRefused("a release is named twice in merged_from")
+    sources: dict[int, int] = {}
+    merged = []
+    for identifier in releases:
+        release = registry.release(identifier)
+        encoded = content.get(release.manifest_hash, 1 << 20)
+        if encoded is None:
+            raise ReleaseRefused(f"the manifest of release {identifier} is not on this node yet: wait for the DA layer")
+        try:
+            manifest = ReleaseManifest.decode(encoded)
+        except InvalidRelease as error:
+            raise ReleaseRefused(f"release {identifier} has an invalid manifest: {error}") from error
+        if manifest.adapter_hash == NO_ADAPTER:
+            raise ReleaseRefused(f"release {identifier} has no adapter that could have been merged")
+        if (manifest.tokenizer_hash, manifest.numerics) != (engine.tokenizer_hash, engine.numerics):
+            raise ReleaseRefused(
+                f"release {identifier} has another tokenizer or other numerics than this node's engine"
+            )
+        if manifest.base_model_root == engine.weights_root:
+            raise ReleaseRefused(
+                f"this node's engine has the weights that release {identifier} is based on, not a merged copy: set "
+                "engine.model_file to the file that `openledger release merge` wrote, and restart"
+            )
+        for pin in manifest.datanets:
+            if sources.setdefault(pin.datanet, pin.version) != pin.version:
+                raise ReleaseRefused(f"the releases are of different versions of Datanet {pin.datanet}")
+        merged.append({"release": identifier, "release_hash": "0x" + manifest.hash.hex()})
+    record = {"merged_from": merged, "weights_root": "0x" + engine.weights_root.hex()}
+    return ReleaseSources(tuple(sorted(sources.items())), record)
+
+
 def draft_release(
     content: ContentStore,
     publishing: PublishingService | None,

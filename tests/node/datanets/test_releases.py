@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -61,7 +62,7 @@ def engine() -> EngineClient:
     """A client whose worker is not started: what releases are made of is asked of it, never an answer."""
     tokenizer = load_tokenizer()
     made = EngineClient(EngineConfig(cache_folder="/nonexistent"), None)
-    made.info = Ready(
+    made._info = Ready(
         model="SmolLM2-135M-Instruct",
         weights_root=b"\x01" * 32,
         tokenizer_hash=tokenizer.hash,
@@ -176,6 +177,24 @@ async def test_what_was_trained_becomes_a_release_that_two_nodes_serve(net):
             catalog.release("foxes-2")
         assert catalog.any_release(2).manifest == second.manifest
 
+        # Both adapters merged into a copy of the model: a release of its own, without an adapter, of the same Datanet.
+        own = catalog._engine
+        merge = {"price_in": 1, "price_out": 1, "merged_from": [1, 2]}
+        with pytest.raises(ApiRefused, match="not a merged copy"):
+            await factory.register_release(net.rpc, node.api, net.owner, "merged", "", **merge)
+        with pytest.raises(ApiRefused, match="either a job or"):
+            await factory.register_release(net.rpc, node.api, net.owner, "merged", job["id"], **merge)
+        before, own._info = own.info, msgspec.structs.replace(own.info, weights_root=b"\x07" * 32)
+        number = await factory.register_release(net.rpc, node.api, net.owner, "merged", "", **merge)
+        await factory.wait_until_served(node.api, number)
+        merged = catalog.release("merged")
+        assert merged.adapter is None
+        assert merged.manifest.base_model_root == b"\x07" * 32
+        assert merged.manifest.datanets == first.manifest.datanets
+        shown = await node.api.get(f"/v1/releases/{number}")
+        assert [each["release"] for each in shown["training_record"]["merged_from"]] == [1, 2]
+        own._info = before
+
         # Another node gets manifest, record and adapter from the DA layer and serves the same.
         async with net.node("b", publishes=False, attribution=attribution) as other, serving(net, other) as served:
             await factory.wait_until_served(other.api, 1, timeout_s=240)
@@ -188,7 +207,7 @@ async def test_what_was_trained_becomes_a_release_that_two_nodes_serve(net):
         # An engine of another model refuses.
         strange = engine()
         assert strange.info is not None
-        strange.info = Ready(
+        strange._info = Ready(
             **{**{f: getattr(strange.info, f) for f in strange.info.__struct_fields__}, "numerics": "exact-9"}
         )
         another = ReleaseCatalog(
