@@ -20,6 +20,9 @@ DEPOSIT_RECEIPT_VERSION = 1
 _DEPOSIT_TYPE = 0x7E
 _EMPTY_BLOOM = bytes(BLOOM_BYTES)
 _ENCODED_EMPTY_BLOOM_AND_LOGS = encode_bytes(_EMPTY_BLOOM) + encoding.EMPTY_LIST
+_BLOOM_PREFIX = encode_bytes(_EMPTY_BLOOM)[:-BLOOM_BYTES]
+_STATUS = (encode_uint(0), encode_uint(1))
+_TYPE = tuple(bytes((kind,)) for kind in range(128))
 
 
 class UndecodableReceipt(ValueError):
@@ -85,20 +88,21 @@ class Receipt:
 
     @kept
     def _encoded(self) -> bytes:
-        fields = [
-            encode_bytes(self.state_root) if self.state_root else encode_uint(self.status),
+        outcome = encode_bytes(self.state_root) if self.state_root else _STATUS[self.status]
+        logs = self.logs
+        fields: tuple[bytes, ...] = (
+            outcome,
             encode_uint(self.cumulative_gas_used),
-        ]
-        if self.logs:
-            fields += (encode_bytes(self.bloom), encode_sequence([_encode_log(log) for log in self.logs]))
-        else:
-            fields.append(_ENCODED_EMPTY_BLOOM_AND_LOGS)
+            _BLOOM_PREFIX + self.bloom + encode_sequence([_encode_log(log) for log in logs])
+            if logs
+            else _ENCODED_EMPTY_BLOOM_AND_LOGS,
+        )
         if self.deposit_nonce is not None:
-            fields.append(encode_uint(self.deposit_nonce))
+            fields += (encode_uint(self.deposit_nonce),)
             if self.deposit_version is not None:
-                fields.append(encode_uint(self.deposit_version))
+                fields += (encode_uint(self.deposit_version),)
         body = encode_sequence(fields)
-        return body if self.type == 0 else bytes((self.type,)) + body
+        return body if self.type == 0 else _TYPE[self.type] + body
 
     @classmethod
     def decode(cls, raw: bytes) -> Receipt:

@@ -212,6 +212,10 @@ class WorldState:
             self._storage.setdefault(address, {})[slot] = value
             return value
 
+    def original_storage(self, address: bytes, slot: int, current: int) -> int:
+        """As `get_storage` without `from_journal`, for who has just read the `current` word."""
+        return self._original.get((address, slot), current)
+
     def set_storage(self, address: bytes, slot: int, value: int) -> None:
         self.replace_storage(address, slot, self.get_storage(address, slot), value)
 
@@ -329,7 +333,8 @@ class WorldState:
                 self._ripemd_touched = False
             for address in touched:
                 account = self._account(address)
-                if account is not None and account.is_empty:
+                # Nearly every account that is touched has something: the cheapest question first.
+                if account is not None and not account[1] and account.is_empty:
                     if account[2] != EMPTY_ROOT:
                         self._wiped.add(address)
                     self._accounts[address] = None

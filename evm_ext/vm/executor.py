@@ -362,22 +362,22 @@ class Executor:
         operator_fee: int | None = None,
     ) -> Outcome:
         error = computation._error
+        entries = computation.get_raw_log_entries()
+        logs = [
+            Log(address, tuple([topic.to_bytes(32, "big") for topic in topics]), data)
+            for _, address, topics, data in entries
+        ]
         return Outcome(
-            success=error is None,
-            gas_used=gas_used,
-            logs=tuple(
-                [
-                    Log(address, tuple([topic.to_bytes(32, "big") for topic in topics]), data)
-                    for _, address, topics, data in computation.get_raw_log_entries()
-                ]
-            ),
-            output=bytes(computation.output),
-            error=None if error is None else describe_error(error),
-            contract_address=contract_address,
-            effective_gas_price=effective_gas_price,
-            deposit_nonce=deposit_nonce,
-            l1_fee=l1_fee,
-            operator_fee=operator_fee,
+            error is None,
+            gas_used,
+            tuple(logs),
+            bytes(computation.output),
+            None if error is None else describe_error(error),
+            contract_address,
+            effective_gas_price,
+            deposit_nonce,
+            l1_fee,
+            operator_fee,
         )
 
 

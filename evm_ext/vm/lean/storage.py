@@ -69,7 +69,7 @@ def store_warm_or_cold(schedule: NetSStoreGasSchedule) -> Store:
         if current == value:
             gas -= read_gas
         else:
-            original = state.get_storage(address, slot, False)
+            original = state.original_storage(address, slot, current)
             if original == current:
                 if not original:
                     gas -= set_gas
