@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -49,6 +50,7 @@ class Ranks:
         self._numbers = itertools.count(1)
         self._adapters: dict[int, int] = {}
         self._caches: dict[int, int] = {}
+        self._dropped: deque[int] = deque()
         self._folder = Path(tempfile.mkdtemp(prefix="openledger-ranks-"))
         self._channels: list[BlockingFrameChannel[Any]] = []
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -96,6 +98,10 @@ class Ranks:
         if id(cache) not in self._caches:
             self._caches[id(cache)] = next(self._numbers)
             weakref.finalize(cache, self._caches.pop, id(cache), None)
+        while self._dropped:
+            number = self._dropped.popleft()
+            for rank in range(1, self.ranks):
+                self._tell(Drop(number), rank)
         adapters = [[self._adapters[id(lora)] for lora in segment.adapters] for segment in batch.segments]
         rows = Rows.of(batch, self._caches[id(cache)], cache.pages, cache.page_tokens, adapters)
         for rank in range(1, self.ranks):
@@ -119,10 +125,9 @@ class Ranks:
         return lora
 
     def _forget(self, identity: int, number: int) -> None:
+        # Whoever drops the last reference may be in the middle of sending, so it is only noted here.
         self._adapters.pop(identity, None)
-        if not self._closing.is_set():
-            for rank in range(1, self.ranks):
-                self._tell(Drop(number), rank)
+        self._dropped.append(number)
 
     def close(self) -> None:
         """End the other ranks. May be called twice."""

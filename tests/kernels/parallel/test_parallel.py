@@ -33,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     write_tiny_model(folder / "tiny.gguf", kv_heads=2)
     write_tiny_adapter(folder / "adapter", 12, kv_heads=2)
+    write_tiny_adapter(folder / "other", 4, seed=9, kv_heads=2)
     return folder
 
 
@@ -46,8 +47,10 @@ def config(folder: Path, **settings: Any) -> EngineConfig:
     return EngineConfig(cache_folder=str(folder / "cache"), model_file=str(folder / "tiny.gguf"), **sizes)
 
 
-def expected(single: Model, folder: Path, prompts: list[list[int]], adapted: bool) -> list[Generated]:
-    info = inspect_adapter(folder / "adapter", single.config)
+def expected(
+    single: Model, folder: Path, prompts: list[list[int]], adapted: bool, name: str = "adapter"
+) -> list[Generated]:
+    info = inspect_adapter(folder / name, single.config)
     adapters = (
         (adapter_placer(single)(pack_adapter(read_adapter(info, single.config), single.config)),) if adapted else ()
     )
@@ -92,7 +95,7 @@ async def test_two_ranks_give_the_fingerprints_of_one_and_end_together(folder: P
     adapter = Adapter(str(folder / "adapter"))
     plain, adapted = (expected(single, folder, prompts, with_adapter) for with_adapter in (False, True))
     assert {one.fingerprint for one in plain}.isdisjoint(one.fingerprint for one in adapted)
-    settings = config(folder, tensor_parallel=2, max_step_tokens=7, page_tokens=4)
+    settings = config(folder, tensor_parallel=2, max_step_tokens=7, page_tokens=4, max_adapters_resident=1)
     with trio.fail_after(240):
         async with open_engine(settings) as engine:
             assert (await engine.ready()).weights_root == single.transformer.root
@@ -109,6 +112,14 @@ async def test_two_ranks_give_the_fingerprints_of_one_and_end_together(folder: P
                 for index, one in enumerate(wanted):
                     assert results[f"{kind} {index}"].fingerprint == one.fingerprint, (kind, index)
                     assert tuple(results[f"{kind} {index}"].output_tokens) == one.tokens
+
+            # One adapter is held: the other ranks let go of it too, and are given it again.
+            (other,) = expected(single, folder, prompts[:1], True, "other")
+            for at in range(2):
+                found = await answer(engine, ask(f"other {at}", prompts[0], Adapter(str(folder / "other"))))
+                assert found.fingerprint == other.fingerprint
+                found = await answer(engine, ask(f"first {at}", prompts[0], adapter))
+                assert found.fingerprint == adapted[0].fingerprint
 
             # Again, from what the cache kept of it.
             again = await answer(engine, ask("again", prompts[2]))
