@@ -42,7 +42,8 @@ def completion_logprobs(tokenizer: ModelTokenizer, seen: Sequence[Seen], top: in
         "tokens": texts,
         "token_logprobs": [told.logprob for _, told in seen],
         "top_logprobs": [
-            {tokenizer.decode([other], continued=True): logprob for other, logprob in told.likeliest[:top]} for _, told in seen
+            {tokenizer.decode([other], continued=True): logprob for other, logprob in told.likeliest[:top]}
+            for _, told in seen
         ]
         if top
         else None,
