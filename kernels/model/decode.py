@@ -136,6 +136,8 @@ class _DecodeStep:
         owner = self._owner
         plan = None if self._adapters is None else self._adapters.tables
         self.logits, self.faults = owner.transformer.run(self._inputs, plan, owner.cache, self._buffers)
+        # A row with a numeric fault has a logit that is no number, from which nothing can be drawn.
+        self.logits.masked_fill_(self.faults[:, None], 0.0)
         self.tokens, self.hashes = owner.judge.draw(self.logits, *self._questions)
 
 

@@ -151,8 +151,8 @@ def _draw_row(logits: Any, highest: Any, settings: Any, words: Any, exp: Any, ds
             rest = n - e * 2 * t
             counts[e + np.int64(rest >= 2 * t) - np.int64(rest < 0)] += 1
     found = np.int64(0)
-    for e in range(entries):
-        found += counts[e]
+    for entry in range(entries):
+        found += counts[entry]
     if found == 0:
         # Only where a logit is not a number: such a row has a numeric fault, and nobody asks for its token.
         return np.int64(0)
