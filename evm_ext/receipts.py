@@ -21,8 +21,6 @@ _DEPOSIT_TYPE = 0x7E
 _EMPTY_BLOOM = bytes(BLOOM_BYTES)
 _ENCODED_EMPTY_BLOOM_AND_LOGS = encode_bytes(_EMPTY_BLOOM) + encoding.EMPTY_LIST
 _BLOOM_PREFIX = encode_bytes(_EMPTY_BLOOM)[:-BLOOM_BYTES]
-_STATUS = (encode_uint(0), encode_uint(1))
-_TYPE = tuple(bytes((kind,)) for kind in range(128))
 
 
 class UndecodableReceipt(ValueError):
@@ -88,7 +86,7 @@ class Receipt:
 
     @kept
     def _encoded(self) -> bytes:
-        outcome = encode_bytes(self.state_root) if self.state_root else _STATUS[self.status]
+        outcome = encode_bytes(self.state_root) if self.state_root else encode_uint(self.status)
         logs = self.logs
         fields: tuple[bytes, ...] = (
             outcome,
@@ -102,7 +100,7 @@ class Receipt:
             if self.deposit_version is not None:
                 fields += (encode_uint(self.deposit_version),)
         body = encode_sequence(fields)
-        return body if self.type == 0 else _TYPE[self.type] + body
+        return body if self.type == 0 else bytes((self.type,)) + body
 
     @classmethod
     def decode(cls, raw: bytes) -> Receipt:
