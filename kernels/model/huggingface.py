@@ -4,7 +4,6 @@ Nothing of it is run, and no tensor is read before the headers of all files have
 in Hugging Face's own cache.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from openledger.kernels.model.config import ModelConfig
 from openledger.kernels.model.errors import DamagedModel, ModelMissing, UnsupportedModel
 from openledger.kernels.model.rotary_table import Llama3Scaling, Scaling
 from openledger.kernels.safetensors import BadSafetensors, TensorEntry, read_header, read_tensor
+from openledger.kernels.strict_json import parse_json
 
 CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -172,8 +172,8 @@ def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     if path.stat().st_size > limit:
         raise DamagedModel(f"{path} is larger than {limit:,} bytes")
     try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        found = parse_json(path.read_bytes())
+    except ValueError as error:
         raise DamagedModel(f"{path} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise DamagedModel(f"{path} is not a JSON object")
