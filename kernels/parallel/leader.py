@@ -4,6 +4,7 @@ A rank that ends takes the whole process along, at once and with a line that say
 cannot go on without it, and whoever started this process starts it again.
 """
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 RANK: Final = "openledger.kernels.parallel.rank"
 RANK_ENDED: Final = 70
 """The exit status of a process whose other rank has ended."""
+_DYING_S: Final = 5.0
 
 
 class Ranks:
@@ -78,7 +80,7 @@ class Ranks:
     def _watch(self, rank: int, process: "subprocess.Popen[bytes]") -> None:
         status = process.wait()
         if not self._closing.is_set():
-            self._end(rank, f"killed by signal {-status}" if status < 0 else f"exit status {status}")
+            self._end(rank, _how(status))
 
     def _end(self, rank: int, how: str) -> NoReturn:
         log.error("engine.rank_ended", rank=rank, ranks=self.ranks, ended=how)
@@ -86,6 +88,12 @@ class Ranks:
         sys.stderr.flush()
         self._kill()
         os._exit(RANK_ENDED)
+
+    def end_with_the_dead(self) -> None:
+        """End this process as a rank has ended; return if all are alive."""
+        for rank, process in enumerate(self._processes, 1):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._end(rank, _how(process.wait(_DYING_S)))
 
     def _tell(self, message: Any, rank: int) -> None:
         try:
@@ -146,6 +154,10 @@ class Ranks:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _how(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+
 class LeadingTransformer(Transformer):
     """Rank 0's share of a model; what it runs, the other ranks run."""
 
@@ -156,4 +168,9 @@ class LeadingTransformer(Transformer):
     @torch.inference_mode()
     def forward(self, batch: Batch, cache: KvCache) -> tuple[Tensor, Tensor]:
         self.ranks.announce(batch, cache)
-        return super().forward(batch, cache)
+        try:
+            return super().forward(batch, cache)
+        except RuntimeError:
+            # A rank that dies in the middle of a step shows here first, as a broken connection.
+            self.ranks.end_with_the_dead()
+            raise

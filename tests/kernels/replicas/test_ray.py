@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ import trio
 pytest.importorskip("ray")
 
 from openledger.kernels.engine.client import open_engine
-from openledger.kernels.engine.messages import Failed, Finished, Generate, Token
+from openledger.kernels.engine.messages import Finished, Generate
 from openledger.kernels.finetune.client import run_finetune
 from openledger.kernels.finetune.job import FineTuneProgress
+from openledger.kernels.framing import ChannelClosed
 from openledger.kernels.replicas.places import open_place
 from openledger.kernels.replicas.relay import RayUnavailable, RelayedChild, connect, disconnect, open_relayed
 from openledger.kernels.replicas.router import ReplicatedEngine, open_replicas
 
 from ..finetune.test_tiny_training import text_job
+from .dying import killed_in_the_middle
 from .test_router import all_ready, ask, collect, config
 
 pytestmark = pytest.mark.slow
@@ -89,14 +91,15 @@ async def test_replicas_in_a_cluster_lose_no_request_that_was_not_streaming(tmp_
             await all_ready(engine)
             assert engine.restarts == 1
 
-            events: list[Any] = []
-            async for event in engine.generate(ask("long", 240)):
-                if isinstance(event, Token) and not events:
-                    for index in (1, 2):
+            async def kill_all() -> None:
+                await all_ready(engine)
+                for index in (-2, -1):
+                    with suppress(ChannelClosed, ProcessLookupError):  # dead already, and not yet missed
                         os.kill((await started.pids(index))[0], signal.SIGKILL)
-                events.append(event)
-            assert isinstance(events[-1], Failed)
-            assert "actor in the Ray cluster died" in events[-1].message
+
+            failed = await killed_in_the_middle(engine, kill_all)
+            assert failed.code == "engine_died"
+            assert "actor in the Ray cluster died" in failed.message
             assert isinstance((await collect(engine, ask("after")))[-1], Finished)
             await all_ready(engine)
             last = await started.pids(len(started.children) - 1)

@@ -11,9 +11,11 @@ import trio
 
 from openledger.kernels.engine.client import EngineClient, EngineUnusable
 from openledger.kernels.engine.config import EngineConfig
-from openledger.kernels.engine.messages import Adapter, Failed, Finished, Generate, Token, Verify
+from openledger.kernels.engine.messages import Adapter, Finished, Generate, Verify
 from openledger.kernels.replicas.router import SLACK, ReplicatedEngine, choose, open_replicas
 from tests.kernels.model.tiny_model import write_tiny_model
+
+from .dying import killed_in_the_middle
 
 WORKER = b"openledger.kernels.engine.worker"
 
@@ -77,7 +79,7 @@ async def test_a_dead_replica_loses_only_what_was_streaming(tmp_path: Path) -> N
     with trio.fail_after(300):
         async with open_replicas(config(tmp_path), 2) as engine:
             assert isinstance(engine, ReplicatedEngine)
-            replicas = await all_ready(engine)
+            await all_ready(engine)
             expected = (await collect(engine, ask("alone")))[-1]
             assert isinstance(expected, Finished)
             first, _ = workers()
@@ -106,21 +108,20 @@ async def test_a_dead_replica_loses_only_what_was_streaming(tmp_path: Path) -> N
 
             # An answer that had begun ends with the error, and what comes next is answered.
             await all_ready(engine)
-            events: list[Any] = []
-            async for event in engine.generate(ask("long", 240)):
-                if isinstance(event, Token) and not events:
-                    for pid in workers():
-                        os.kill(pid, signal.SIGKILL)
-                events.append(event)
-            assert isinstance(events[-1], Failed)
-            assert events[-1].code == "engine_died"
+
+            async def kill_all() -> None:
+                await all_ready(engine)
+                for pid in workers():
+                    os.kill(pid, signal.SIGKILL)
+
+            assert (await killed_in_the_middle(engine, kill_all)).code == "engine_died"
             verify = Verify(
                 request_id="check", prompt_tokens=[1, 2, 3], max_tokens=4, stop_tokens=[], stop_reason="length",
                 output_tokens=expected.output_tokens, fingerprint=expected.fingerprint,
             )  # fmt: skip
             assert (await engine.verify(verify)).ok
             await all_ready(engine)
-            assert sorted(replica.restarts for replica in replicas) == [1, 2]
+            assert engine.restarts >= 2
             info = engine.info
             assert info is not None
             assert info.model == "tiny"
