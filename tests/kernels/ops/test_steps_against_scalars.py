@@ -394,6 +394,10 @@ def test_host_kernels_fuse_nothing() -> None:
         np.ones((1, 64), np.int8), scales, np.ones(128, np.int8), np.ones(128, np.float32), np.array([[1, 0, 128, 0]]), scales
     )  # fmt: skip
     lora.lora_apply_host(limbs, scales, [LoraRows(0, 1, (group,))], y, no)
+    # What comes from the cache does not know what it calls: compile the caller once more, so that the callee is asked for.
+    caller: Any = lora._lora_serial
+    for signature in caller.nopython_signatures:
+        numba.njit(error_model="numpy")(caller.py_func).compile(signature.args)
     for function in (norm._norm_rows, lora._lora_rows):
         dispatcher: Any = function
         # Code from the cache cannot be inspected: compile once more.
