@@ -331,6 +331,47 @@ def devnet_rows() -> list[Row]:
     return rows
 
 
+def adapter_rows() -> list[Row]:
+    found = read("adapters")
+    if found is None:
+        return []
+    rows: list[Row] = []
+    for model, ranks in found["bytes_by_rank"].items():
+        for rank in ("8", "16"):
+            row = ranks[rank]
+            rows.append(
+                (
+                    f"an adapter of all matrices, rank {rank}, {model}",
+                    f"{row['bytes'] / 1e6:.1f} MB, {row['per_gib']:,} in a GiB",
+                    f"as fp16 {row['fp16_bytes'] / 1e6:.1f} MB",
+                    f"{row['fp16_bytes'] / row['bytes']:.1f}×",
+                )
+            )
+    for count, size in found["resident_set_bytes"]["8"].items():
+        if int(count) > 1:
+            rows.append((f"{int(count):,} adapters of rank 8 in memory", f"resident set +{size / 1e9:.2f} GB", "", ""))
+    for rank, times in found["load_ms"].items():
+        rows.append(
+            (
+                f"an adapter of rank {rank}, read in its integer form from disk",
+                f"{times['disk_ms']:.1f} ms",
+                f"from its source, hashed and quantised, {times['source_ms']:.0f} ms",
+                f"{times['source_ms'] / times['disk_ms']:.1f}×",
+            )
+        )
+    first = found["first_tokens"]
+    few, many = first["runs"].values()
+    rows.append(
+        (
+            f"first token with {first['adapters'] // many['slots']} adapters for each slot, median ({first['clients']} clients)",
+            f"{many['ttft_p50_cpu_ms']:.0f} ms of CPU",
+            f"all on the device {few['ttft_p50_cpu_ms']:.0f} ms",
+            f"{first['cliff_p50']:.2f}×",
+        )
+    )
+    return rows
+
+
 def table() -> str:
     rows = (
         evm_rows()
@@ -340,6 +381,7 @@ def table() -> str:
         + da_rows()
         + inference_rows()
         + audit_rows()
+        + adapter_rows()
         + gpu_rows()
         + perplexity_rows()
         + attribution_rows()
