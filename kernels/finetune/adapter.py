@@ -1,6 +1,5 @@
 """Adapter folders in Hugging Face layout: `adapter_config.json` and `adapter_model.safetensors`, nothing executable."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any, Final
 
 from openledger.evm_ext.proofs.content import content_hash
 from openledger.kernels.finetune.job import MAX_RANK, InvalidJob
+from openledger.kernels.strict_json import parse_json
 
 CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
@@ -38,7 +38,7 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     if config_path.stat().st_size > _MAX_CONFIG_BYTES:
         raise InvalidJob(f"{config_path} is larger than {_MAX_CONFIG_BYTES} bytes")
     try:
-        config = json.loads(config_path.read_text())
+        config = parse_json(config_path.read_bytes())
     except ValueError as error:
         raise InvalidJob(f"{config_path} is not JSON: {error}") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
@@ -57,7 +57,7 @@ def _check_safetensors(path: Path) -> None:
         if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
             raise InvalidJob(f"{path} is not a safetensors file")
         try:
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise InvalidJob(f"{path} is not a safetensors file") from error
