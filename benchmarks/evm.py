@@ -7,7 +7,7 @@ CPU time; it keeps no tries); revm runs their messages alone. Cold start: the fi
 Building from the pool begins with transactions whose senders are known, as a node's are since it admitted them; py-evm gets
 such ones too. Also what a block costs by its size and by the size of the state. Writes results/evm.json.
 
-    python benchmarks/evm.py [--rounds N] [--accounts 1000 10000 100000 [1000000]] [--only PART ...]
+    python benchmarks/evm.py [--rounds N] [--accounts 1000 10000 100000 1000000] [--only PART ...]
 
 Fails if ours is slower than py-evm anywhere. anvil is `npm ci` in tests/clients; without it its column is empty.
 """
@@ -193,7 +193,7 @@ def _microseconds(row: Row) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="blocks of payments; loops take a third")
-    parser.add_argument("--accounts", type=int, nargs="*", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--accounts", type=int, nargs="*", default=[1_000, 10_000, 100_000, 1_000_000])
     parts = ("payments", "loops", "cold", "block-sizes", "state-sizes")
     parser.add_argument("--only", nargs="*", choices=parts, default=parts, help="these parts; nothing is written then")
     arguments = parser.parse_args()
