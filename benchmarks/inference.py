@@ -73,7 +73,7 @@ def make_adapters(base: Any, folder: Path, count: int) -> list[Path]:
 def run_engine(engine: ServingEngine, prompts: list[list[int]], adapters: list[Path | None], steps: int) -> Measured:
     for index, (prompt, adapter) in enumerate(zip(prompts, adapters)):
         request = Generate(
-            request_id=str(index), prompt_tokens=prompt, max_tokens=steps + 1, stop_tokens=[],
+            request_id=str(index), prompt_tokens=prompt, max_tokens=steps + 2 * len(prompts) + 1, stop_tokens=[],
             adapters=[Adapter(str(adapter))] if adapter else [], request_hash=bytes([index + 1]) * 32,
         )  # fmt: skip
         assert engine.submit(request) == []
@@ -85,11 +85,14 @@ def run_engine(engine: ServingEngine, prompts: list[list[int]], adapters: list[P
             if engine.only_loading:
                 # They are in memory since the first round; that a thread looks for them there belongs to the prefill.
                 time.sleep(0.0005)
-    while not engine.idle:
+    # Prompts begin one after the other, so answers are long enough for steps in which all decode; then they are let go.
+    while len(decode) < steps:
         with Clock() as clock:
             tokens = sum(isinstance(m, Token) for m in engine.step())
         if tokens == len(prompts):
             decode.append(clock)
+    for index in range(len(prompts)):
+        engine.cancel(str(index))
     return prefill, decode
 
 
