@@ -80,7 +80,8 @@ def extract_file(path: Path, *, limit_bytes: int, source_limit_bytes: int = MAX_
 def _ask(name: str, suffix: str, data: bytes, limit_bytes: int) -> dict[str, str]:
     command = [sys.executable, "-m", "openledger.node.extraction.worker", suffix, str(limit_bytes)]
     # Nothing of ours is told to it, and its libraries start no threads.
-    environ = {"PATH": os.defpath, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    environ = {"PATH": os.defpath, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as told:
         given.write(data)
         given.seek(0)

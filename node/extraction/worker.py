@@ -46,7 +46,7 @@ FORMATS: Final = {
 def lock_down(limit_bytes: int) -> None:
     """From here on nothing can be opened or started; writing goes on in what is open, up to `limit_bytes`."""
     for limit, value in (
-        (resource.RLIMIT_AS, MAX_MEMORY_BYTES),
+        (resource.RLIMIT_AS, _mapped_bytes() + MAX_MEMORY_BYTES),
         (resource.RLIMIT_CPU, MAX_CPU_S),
         (resource.RLIMIT_FSIZE, limit_bytes),
         (resource.RLIMIT_CORE, 0),
@@ -58,6 +58,15 @@ def lock_down(limit_bytes: int) -> None:
         resource.setrlimit(limit, (bounded, bounded))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _mapped_bytes() -> int:
+    """What is mapped already: libraries reserve far more than they use."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:  # another system
+        return 0
 
 
 def main() -> None:
