@@ -189,7 +189,8 @@ async def open_serving(node: RollupNode, router: Router, metrics: CollectorRegis
 
 async def _open_checking(stack: AsyncExitStack, node: RollupNode, registered: Registered) -> Checking:
     config = node.config
-    attribution = await stack.enter_async_context(open_attribution(AttributionConfig()))
+    reading = AttributionConfig(model_file=config.engine.model_file, cache_folder=str(config.cache_folder))
+    attribution = await stack.enter_async_context(open_attribution(reading))
     # The rest of the machine executes blocks, and a devnet's second node has an engine too.
     threads = config.engine.threads or max(1, (os.cpu_count() or 1) // 2)
     if config.engine.backend == "local":

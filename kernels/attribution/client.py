@@ -30,10 +30,13 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class AttributionConfig:
-    """`threads`: for the numeric library of each attribution process. `build_nice`: priority of index builds."""
+    """`threads`: for the numeric library of each attribution process. `build_nice`: priority of index builds.
+    `model_file`, `cache_folder`: the model whose tokens are indexed, as in `EngineConfig`; "" is the default one."""
 
     threads: int = 1
     build_nice: int = 10
+    model_file: str = ""
+    cache_folder: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -137,7 +140,9 @@ class AttributionClient:
         return next(self._ids)
 
     def _child(self, nice: int = 0) -> contextlib.AbstractAsyncContextManager[Child[m.Reply]]:
-        return open_child(WORKER, m.Reply, environment=self._config.environment, nice=nice)
+        config = self._config
+        model = ("--model-file", config.model_file, "--cache-folder", config.cache_folder)
+        return open_child(WORKER, m.Reply, arguments=model, environment=config.environment, nice=nice)
 
     async def _ask(self, request: m.Request, kind: type[Answer]) -> Answer:
         await self._ready.wait()

@@ -37,8 +37,10 @@ _PROGRESS_EVERY_S = 0.1
 class Worker:
     """Handles one request at a time; holds the models and the indexes opened lately."""
 
-    def __init__(self, send: Callable[[m.Reply], None]) -> None:
+    def __init__(self, send: Callable[[m.Reply], None], model_file: str = "", cache_folder: str = "") -> None:
+        """`model_file`: the model whose tokens are indexed, as the engine takes it; "" is the default one."""
         self._send = send
+        self._model_file, self._cache_folder = model_file or None, cache_folder or None
         self._indexes: dict[tuple[str, int], Index] = {}
 
     @cached_property
@@ -47,7 +49,7 @@ class Worker:
 
     @cached_property
     def tokenizer(self) -> TextTokenizer:
-        return load_tokenizer()
+        return load_tokenizer(self._model_file, self._cache_folder)
 
     def handle(self, request: m.Request) -> None:
         """Answer a request; an error of the request becomes a `Failed`."""
@@ -170,7 +172,7 @@ def _source(document: m.IndexDocument) -> SourceDocument:
     return SourceDocument(document.contribution, document.contributor, parsed)
 
 
-def serve(fd: int) -> None:
+def serve(fd: int, model_file: str, cache_folder: str) -> None:
     """Answer the parent's requests until it closes the channel, which ends the process."""
     channel: BlockingFrameChannel[m.Request] = BlockingFrameChannel.from_fd(fd, m.Request)
     requests: queue.SimpleQueue[m.Request] = queue.SimpleQueue()
@@ -186,7 +188,7 @@ def serve(fd: int) -> None:
             os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
-    worker = Worker(channel.send)
+    worker = Worker(channel.send, model_file, cache_folder)
     while True:
         worker.handle(requests.get())
 
@@ -194,4 +196,6 @@ def serve(fd: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
-    serve(parser.parse_args().fd)
+    parser.add_argument("--model-file", default="")
+    parser.add_argument("--cache-folder", default="")
+    serve(**vars(parser.parse_args()))

@@ -21,6 +21,7 @@ from openledger.kernels.attribution.index import Index
 from openledger.kernels.attribution.messages import BuildProgress, IndexDocument, Retrieval
 from openledger.kernels.model.tokenizer import load_tokenizer
 
+from ..model.tiny_model import write_tiny_model
 from .conftest import AMBER, BREAD, WHALE
 
 ANSWER = " It is known that ambergris is soft, waxy, and so highly fragrant and spicy, as they say."
@@ -40,6 +41,21 @@ def documents(tmp_path: Path) -> list[IndexDocument]:
         path.write_text(text)
         made.append(IndexDocument(contribution, contributor, str(path)))
     return made
+
+
+async def test_the_tokens_of_an_index_are_those_of_the_model_that_is_served(
+    documents: list[IndexDocument], tmp_path: Path
+) -> None:
+    model = write_tiny_model(tmp_path / "tiny.gguf")
+    config = AttributionConfig(model_file=str(model), cache_folder=str(tmp_path / "cache"))
+    with trio.fail_after(240):
+        async with open_attribution(config) as client:
+            await client.build_index(1, 1, documents, str(tmp_path / "index"))
+    index = Index(tmp_path / "index")
+    tokenizer = load_tokenizer(model)
+    assert index.manifest.tokenizer_hash == tokenizer.hash.hex() != load_tokenizer().hash.hex()
+    text = WHALE.split("\n")[0]
+    assert tokenizer.encode(text) == index.tokens[: len(tokenizer.encode(text))].tolist()
 
 
 async def test_an_index_is_built_searched_attributed_and_proved(
