@@ -126,6 +126,7 @@ def merge(
     print(f"{output} is written; its weights root is 0x{root.hex()}")
 
 
+@app.command("list")
 def list_releases(api: ApiUrl = None, port_offset: ClientPortOffset = 0) -> None:
     """List the registered releases. Example: `openledger release list`"""
 

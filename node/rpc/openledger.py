@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from openledger.node.lineage import Lineage, LineageUnknown, leaderboard
 from openledger.node.registry import NotRegistered, Registry
+from openledger.node.revert_words import in_words
 from openledger.node.rpc.errors import InvalidParams, ServerError
 from openledger.node.rpc.formats import Json
 from openledger.node.rpc.methods import Parameter, rpc_method
@@ -47,7 +48,7 @@ class OpenledgerRpc:
             else:
                 raise InvalidParams(f"{kind!r} has no lineage: ask for a datanet, contribution, release or receipt")
         except LineageUnknown as error:
-            raise ServerError(str(error)) from error
+            raise ServerError(in_words(str(error))) from error
         except ValueError as error:
             raise InvalidParams(f"argument 1: {error}") from error
         return graph.to_json()
@@ -67,4 +68,4 @@ class OpenledgerRpc:
                 registry.datanet(datanet)
             return leaderboard(registry, datanet, min(limit, MAX_ROWS))
         except NotRegistered as error:
-            raise ServerError(str(error)) from error
+            raise ServerError(in_words(str(error))) from error
