@@ -4,7 +4,8 @@
 
 Texts are drawn: a Zipf law over 49,152 tokens in which the last token matters, cut into documents. Answers of 300 tokens are put
 together from pieces of 4 to 60 tokens that stand in them. Beside it, where they are installed: `infini-gram` (its own
-index of the same tokens; the spans must be the same) and, up to a million tokens, a plain scan in Python.
+index of the same tokens; the spans must be the same; its time is that of all threads of its `attribute`, which also looks up
+where a span stands) and, up to a million tokens, a plain scan in Python.
 
 Times are medians of CPU time in one process with one thread; `cold` is elapsed time after the files left the page cache. Of the
 proofs, the gas per microsecond stands beside ecrecover's: no call of SPANS may buy more time with its gas.
