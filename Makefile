@@ -8,11 +8,12 @@ READY := $(VENV)/.ready
 RUN := PYTHONSAFEPATH=1
 PIP := env -u PYTHONSAFEPATH $(BIN)/python -m pip
 
-.PHONY: dev test fuzz setup clients lint types wheel quickstart contracts clean help
+.PHONY: dev test long fuzz setup clients lint types wheel quickstart contracts clean help
 
 help:
 	@echo "make dev         set everything up and start the whole network"
 	@echo "make test        set everything up and run the tests"
+	@echo "make long        run the tests that take longest, too"
 	@echo "make fuzz        hold the interpreter's tiers against each other and against revm, for longer"
 	@echo "make quickstart  in a second terminal: tell the story on the running network"
 	@echo "make lint types wheel   what continuous integration also checks"
@@ -58,10 +59,17 @@ JOBS ?= 3
 # What failed beside other tests is asked once more, alone: hundreds of tests run real processes against real clocks, and a
 # machine may stall for seconds. Both outcomes are printed; what fails alone as well fails the run.
 HERE := not gpu and not browser
+define pytest
+$(RUN) $(BIN)/pytest -n $(JOBS) -m "$(HERE) and $(1)" $(ARGS) || { echo "once more, alone: what failed"; \
+  $(RUN) $(BIN)/pytest --last-failed --last-failed-no-failures none --maxfail 1 -m "$(HERE) and $(1)" $(ARGS); }
+endef
 
 test: setup clients
-	$(RUN) $(BIN)/pytest -n $(JOBS) -m "$(HERE)" $(ARGS) || \
-	  { echo "once more, alone: what failed"; $(RUN) $(BIN)/pytest --last-failed --last-failed-no-failures none --maxfail 1 -m "$(HERE)" $(ARGS); }
+	$(call pytest,not long)
+
+# Faults of real processes, training killed and resumed, kernels at larger sizes, a Ray cluster: together half as long again.
+long: setup clients
+	$(call pytest,long)
 
 # Longer than in the tests: make fuzz ARGS="--seconds 3600 --seed 7"
 fuzz: setup

@@ -39,6 +39,7 @@ def test_kernels_are_measured_beside_torch(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1600)
+@pytest.mark.long
 def test_serving_is_measured_in_both_modes_beside_its_peers(tmp_path: Path) -> None:
     found = run("gpu_serving.py", tmp_path / "out.json", "--toy")
     assert found["fingerprints"]["equal"]
@@ -51,6 +52,7 @@ def test_serving_is_measured_in_both_modes_beside_its_peers(tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(1600)
+@pytest.mark.long
 def test_a_cpu_is_measured_beside_transformers_and_both_ways_of_peft(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:

@@ -153,7 +153,7 @@ class Histories(RuleBasedStateMachine):
             assert self.states.flat_tables(chain) == self.states.trie_tables(chain, head.state_root)
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [5, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_random_histories_read_as_a_plain_dict_does(states, examples):
     class Machine(Histories):
         pass

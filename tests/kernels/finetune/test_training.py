@@ -18,6 +18,7 @@ AMBERGRIS = Path(__file__).parents[3] / "node" / "quickstart" / "documents" / "w
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_a_killed_job_continues_and_lowers_the_loss_of_a_peft_adapter(tmp_path: Path) -> None:
     job = FineTuneJob(
         documents=[TrainingDocument(3, str(AMBERGRIS))],

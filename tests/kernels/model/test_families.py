@@ -362,6 +362,7 @@ def test_the_engine_serves_a_family_in_four_bits_as_generate_answers(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "bits"), [("qwen2", "8"), ("qwen3", "4")])
+@pytest.mark.long
 def test_the_command_runs_a_folder_and_the_triton_interpreter_prints_the_same(
     made: dict[str, tuple[Any, Path]], tmp_path: Path, name: str, bits: str
 ) -> None:

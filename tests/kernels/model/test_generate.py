@@ -131,6 +131,7 @@ def answered(folder: Path, backend: str, *options: str) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.long
 def test_the_command_prints_the_same_from_the_triton_interpreter_in_another_cut(folder: Path) -> None:
     pytest.importorskip("triton", reason="Triton is made for Linux only")
     with_adapter = ("--adapter", str(folder / "adapter"))

@@ -62,6 +62,7 @@ async def gone(pid: int) -> None:
         await trio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_replicas_in_a_cluster_lose_no_request_that_was_not_streaming(tmp_path: Path) -> None:
     started = Started()
     with trio.fail_after(400):
@@ -107,6 +108,7 @@ async def test_replicas_in_a_cluster_lose_no_request_that_was_not_streaming(tmp_
             await gone(pid)
 
 
+@pytest.mark.long
 async def test_a_job_trains_in_a_cluster_with_the_bytes_it_has_here(tmp_path: Path) -> None:
     config(tmp_path)
     base = tmp_path / "tiny.gguf"

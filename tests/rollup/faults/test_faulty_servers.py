@@ -18,7 +18,7 @@ from fault_network.proxy import Fault, as_it_is, frozen
 
 from openledger.genesis.dev_accounts import USERS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
 RECEIVER = b"\x7a" * 20
 OUTAGE_S = float(os.environ.get("OPENLEDGER_TEST_OUTAGE_S", "0"))

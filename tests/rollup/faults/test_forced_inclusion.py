@@ -14,7 +14,7 @@ from fault_network.proxy import frozen
 
 from openledger.genesis.dev_accounts import USERS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
 WINDOW = 40
 """L1 blocks: more than a batch needs to L1 on the slowest machine."""

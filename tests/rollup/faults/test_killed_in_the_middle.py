@@ -19,7 +19,7 @@ from fault_network.proxy import Fault, Refused
 from openledger.genesis.dev_accounts import BATCHER, USERS
 from openledger.genesis.presets import DEVNET
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
 RECEIVER = b"\x7b" * 20
 

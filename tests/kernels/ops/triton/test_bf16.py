@@ -28,6 +28,7 @@ def test_kernels_are_close_to_their_twins() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.long
 def test_kernels_are_close_to_their_twins_at_larger_sizes() -> None:
     compare("slow", {"TRITON_INTERPRET": "1"}, COMPARISONS)
 

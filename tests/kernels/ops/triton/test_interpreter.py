@@ -34,6 +34,7 @@ def test_kernels_give_the_bits_of_their_twins() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.long
 def test_kernels_give_the_bits_of_their_twins_at_larger_sizes() -> None:
     compare("slow", {"TRITON_INTERPRET": "1"})
 
