@@ -56,20 +56,14 @@ clients:
 # Files of tests run beside each other: many of them wait for other processes. Each devnet in them takes about 2 GiB.
 JOBS ?= 3
 
-# What failed beside other tests is asked once more, alone: hundreds of tests run real processes against real clocks, and a
-# machine may stall for seconds. Both outcomes are printed; what fails alone as well fails the run.
 HERE := not gpu and not browser
-define pytest
-$(RUN) $(BIN)/pytest -n $(JOBS) -m "$(HERE) and $(1)" $(ARGS) || { echo "once more, alone: what failed"; \
-  $(RUN) $(BIN)/pytest --last-failed --last-failed-no-failures none --maxfail 1 -m "$(HERE) and $(1)" $(ARGS); }
-endef
 
 test: setup clients
-	$(call pytest,not long)
+	$(RUN) $(BIN)/pytest -n $(JOBS) -m "$(HERE) and not long" $(ARGS)
 
 # Faults of real processes, training killed and resumed, kernels at larger sizes, a Ray cluster: together half as long again.
 long: setup clients
-	$(call pytest,long)
+	$(RUN) $(BIN)/pytest -n $(JOBS) -m "$(HERE) and long" $(ARGS)
 
 # Longer than in the tests: make fuzz ARGS="--seconds 3600 --seed 7"
 fuzz: setup

@@ -89,7 +89,7 @@ class AdapterStore:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="adapter-writer")
         self._requests: dict[str, _Request] = {}
         self._waiting: deque[str] = deque()
-        self._flying: list[Future[tuple[bytes, PackedLora]]] = []
+        self._flying: dict[Future[tuple[bytes, PackedLora]], str] = {}  # each with the path that it reads
         self._wanted: Counter[bytes] = Counter()
         self._digests: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
 
@@ -176,17 +176,25 @@ class AdapterStore:
         self._writer.shutdown(wait=True)
 
     def _start_loads(self) -> None:
-        """Read ahead while what is held in memory for requests that wait has room there."""
-        self._flying = [future for future in self._flying if not future.done()]
+        """Read ahead while what is held in memory for requests that wait has room there. What is being read is not read
+        again beside it: whoever else wants it waits until it is there."""
+        self._flying = {future: path for future, path in self._flying.items() if not future.done()}
+        passed = []
         while (
             self._waiting
             and len(self._flying) < _READ_AHEAD
             and self.host.pinned_bytes < self._settings.adapter_host_bytes
         ):
-            request = self._requests.get(self._waiting.popleft())
-            if request is not None and not request.futures:
-                request.futures = [self._loaders.submit(self._load, adapter) for adapter in request.adapters]
-                self._flying += request.futures
+            request_id = self._waiting.popleft()
+            request = self._requests.get(request_id)
+            if request is None or request.futures:
+                continue
+            if not {adapter.path for adapter in request.adapters}.isdisjoint(self._flying.values()):
+                passed.append(request_id)
+                continue
+            request.futures = [self._loaders.submit(self._load, adapter) for adapter in request.adapters]
+            self._flying.update(zip(request.futures, (adapter.path for adapter in request.adapters), strict=True))
+        self._waiting.extendleft(reversed(passed))
 
     def _find_at_once(self, request: _Request) -> bool:
         """Where all its adapters are in memory, by the digests that it names, no thread need look for them."""

@@ -8,10 +8,12 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Final
 
+from openledger.kernels.engine.adapters import adapter_digest
 from openledger.kernels.engine.config import EngineConfig
 from openledger.kernels.engine.engine import ServingEngine
 from openledger.kernels.engine.messages import Adapter, Finished, FromWorker, Generate, Sampling
@@ -101,6 +103,8 @@ def answers(model: Model, folder: Path, case: Case) -> Outcome:
     engine = ServingEngine(model, config)
     outcome = Outcome()
     try:
+        if case.adapters != "none":
+            bring_adapters(engine, folder)
         for turn in range(2 if case.prefix else 1):
             found = dict(run(engine, case, folder))
             assert not turn or found == dict(outcome)
@@ -110,6 +114,14 @@ def answers(model: Model, folder: Path, case: Case) -> Outcome:
     finally:
         engine.close()
     return outcome
+
+
+def bring_adapters(engine: ServingEngine, folder: Path) -> None:
+    """Into memory, so that who runs beside whom does not depend on threads that read."""
+    for adapter in adapters_in(folder):
+        assert engine.submit(request("first", [1], (adapter,), 99)) == []
+        while not engine.idle:
+            engine.step()
 
 
 def run(engine: ServingEngine, case: Case, folder: Path) -> Iterator[tuple[str, list[Any]]]:
@@ -136,8 +148,15 @@ def request(name: str, prompt: Sequence[int], adapters: Sequence[Adapter], numbe
     )  # fmt: skip
 
 
+@cache
+def adapters_in(folder: Path) -> tuple[Adapter, Adapter]:
+    """Named by their digests: those in memory are found at once."""
+    first, second = (Adapter(str(folder / name), adapter_digest(folder / name)) for name in ("first", "second"))
+    return first, second
+
+
 def adapters_of(case: Case, number: int, folder: Path) -> Sequence[Adapter]:
-    first, second = Adapter(str(folder / "first")), Adapter(str(folder / "second"))
+    first, second = adapters_in(folder)
     mixed = ((first,), (first, second), (), (second,), (second, first), (first,))
     return {"none": (), "one": (first,), "mixed": mixed[number]}[case.adapters]
 

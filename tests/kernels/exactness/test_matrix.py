@@ -51,13 +51,9 @@ def expected(models: Any, folder: Path) -> dict[str, dict[str, list[Any]]]:
 def check(model: Model, folder: Path, case: Case, expected: dict[str, dict[str, list[Any]]]) -> None:
     outcome = answers(model, folder, case)
     assert dict(outcome) == {f"{i}": expected[case.adapters][f"{i}"] for i in case.only}
-    # What the case says has happened. Adapters are read on threads of their own: requests that wait for them may come one
-    # after the other, and then nobody has to give way.
-    assert case.preempted or not outcome.preemptions
-    assert case.prefix or not outcome.reused
-    if case.adapters == "none":
-        assert bool(outcome.preemptions) == case.preempted
-        assert bool(outcome.reused) == case.prefix
+    # What the case says has happened.
+    assert (outcome.preemptions > 0) == case.preempted
+    assert (outcome.reused > 0) == case.prefix
 
 
 @pytest.mark.timeout(1200)
@@ -110,7 +106,7 @@ def in_the_interpreter(folder: Path, ways: list[dict[str, Any]], expected: dict[
     for case, told in zip(cases, elsewhere(folder, cases, {"TRITON_INTERPRET": "1"}), strict=True):
         assert told["answers"] == {f"{i}": expected[case.adapters][f"{i}"] for i in SMALL}, case
         assert told["linear"] == "triton"
-        assert case.preempted or not told["preemptions"]
+        assert (told["preemptions"] > 0) == case.preempted
 
 
 @pytest.mark.slow
